@@ -1,30 +1,106 @@
-# make serve | make test: the two commands; each sets up what it needs. `make help` lists the rest.
-PYTHON ?= python3
-VENV   := .venv
-BIN    := $(VENV)/bin
-SOURCES := $(shell find fe -name '*.pyx' -o -name '*.pxd' -o -name '*.h' 2>/dev/null)
+# `make serve` and `make test` are all one needs to know: each sets up what it needs, in this folder only, and does
+# nothing twice. `make help` lists the rest. Set-up runs under a lock, so that two makes at once wait for each other.
+# Which interpreter: the first of the list that is new enough, or PYTHON=/path/to/python3. CONTRIBUTING.md reads on.
 
-.PHONY: build debug test lint serve clean
+CONFIG ?= examples/quickstart.yaml
+VENV   ?= .venv
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.14; do \
+              $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+ifeq ($(strip $(PYTHON)),)
+  PYTHON := python3
+endif
+export PYTHON
 
-$(VENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet 'setuptools>=77' wheel 'cython>=3.1'
-	touch $@
+PY      := $(VENV)/bin/python
+EXAMPLE := examples/quickstart
+LOCKED   = flock --close --timeout 1800 .make.lock $(MAKE) --no-print-directory --silent LOCK_HELD=1
+CYTHON  := $(shell find fe -name '*.pyx' -o -name '*.pxd' -o -name '*.h' 2>/dev/null)
+MODULES := $(shell find fe -name '*.py' -o -name '*.pyi' 2>/dev/null)
+TESTS   ?=
 
-$(VENV)/.built: $(VENV)/.installed $(SOURCES) setup.py pyproject.toml
-	$(BIN)/pip install --quiet --no-build-isolation -e '.[test]'
-	touch $@
+.DEFAULT_GOAL := help
+.PHONY: help serve test build debug coverage example lint format model docs dist clean FORCE
 
-build: $(VENV)/.built
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+	@echo "  Settings: PYTHON=$(PYTHON) CONFIG=$(CONFIG) TESTS='-k name'"
 
-debug: build
-	FE_BUILD=debug $(BIN)/python setup.py --quiet build --build-base build/debug-objects --build-lib build/debug
+serve: build example  ## set up everything and serve CONFIG (the quick start); Ctrl-C ends it
+	@exec $(VENV)/bin/fe-serve --config $(CONFIG)
 
-test: build debug
-	$(BIN)/python -m pytest
+test: build debug example  ## set up everything and run the tests (TESTS=... goes to pytest)
+	@$(PY) -m pytest $(TESTS)
 
-lint: build
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/cython-lint fe
+build:  ## virtual environment, dependencies, extension modules
+	@+$(LOCKED) $(VENV)/.extensions
 
-clean:
-	rm -rf build dist *.egg-info $(VENV)
+debug: build  ## the package with assertions and crash points, in build/debug
+	@+$(LOCKED) build/debug/.built
+
+coverage: build example  ## run the tests with line coverage of Python and Cython, report in build/coverage-report
+	@+$(LOCKED) build/coverage/.built
+	@$(PY) tools/coverage_run.py $(TESTS)
+
+example: build  ## the quick start's own environment and its model
+	@+$(LOCKED) $(EXAMPLE)/model/weights.npz
+
+lint: build  ## ruff, mypy and cython-lint
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && $(VENV)/bin/cython-lint fe
+
+format: build  ## put the sources into shape
+	@$(PY) -m ruff check --fix --quiet . ; $(PY) -m ruff format .
+
+model:  ## check the lease table's protocol with spin (Debian: spin, gcc)
+	@echo "make model: the protocol's model is not here yet" >&2; exit 1
+
+docs: build  ## regenerate the tables in docs/ that come from the code
+	@$(PY) tools/generate_docs.py
+
+dist: build  ## sdist and wheel, in dist/
+	@$(PY) -m build --no-isolation --outdir dist .
+
+clean:  ## remove everything that was made here
+	rm -rf build dist *.egg-info $(VENV) $(EXAMPLE)/.venv $(EXAMPLE)/model
+	find fe -name '*.so' -delete
+
+# --- What the targets above make, under the lock ----------------------------------------------------------------------
+
+# The environment is made again when the interpreter or the folder is another one: its scripts name both.
+IDENTITY := $(if $(LOCK_HELD),$(CURDIR) $(shell $(PYTHON) -c 'import sys; print(sys.base_prefix, sys.version)' 2>/dev/null))
+FOUND    := $(if $(LOCK_HELD),$(shell cat $(VENV)/.made 2>/dev/null))
+PIP       = -m pip --disable-pip-version-check -q -q
+
+FORCE:
+
+$(VENV)/.made: $(if $(findstring |$(strip $(IDENTITY))|,|$(strip $(FOUND))|),,FORCE)
+	@command -v $(PYTHON) >/dev/null || { echo 'fe: no $(PYTHON) here; install Python 3.11 or newer (Debian: python3 python3-venv python3-dev)' >&2; exit 1; }
+	@$(PYTHON) tools/prerequisites.py
+	@echo "fe: virtual environment ($(VENV), $(PYTHON))"
+	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
+	@$(PY) $(PIP) install $$($(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])')
+	@echo '$(IDENTITY)' > $@
+
+$(VENV)/.installed: $(VENV)/.made pyproject.toml setup.py
+	@echo "fe: dependencies and extension modules"
+	@FE_BUILD=release $(PY) $(PIP) install --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.extensions: $(VENV)/.installed $(CYTHON)
+	@FE_BUILD=release $(PY) setup.py --quiet build_ext --inplace
+	@touch $@
+
+# A build of the whole package beside the one in place; what is no longer in fe/ must not linger there.
+build/%/.built: $(VENV)/.extensions $(CYTHON) $(MODULES)
+	@echo "fe: $* build"
+	@find $(@D) -name '*.py' -delete 2>/dev/null || true
+	@FE_BUILD=$* $(PY) setup.py --quiet build --build-base build/$*-objects --build-lib $(@D)
+	@touch $@
+
+$(EXAMPLE)/.venv/.made: $(EXAMPLE)/requirements.txt $(if $(findstring |$(strip $(IDENTITY))|,|$(strip $(shell cat $(EXAMPLE)/.venv/.made 2>/dev/null))|),,FORCE)
+	@echo "fe: the model server's environment ($(EXAMPLE)/.venv)"
+	@rm -rf $(EXAMPLE)/.venv && $(PYTHON) -m venv $(EXAMPLE)/.venv
+	@$(EXAMPLE)/.venv/bin/python $(PIP) install --requirement $<
+	@echo '$(IDENTITY)' > $@
+
+$(EXAMPLE)/model/weights.npz: $(EXAMPLE)/.venv/.made $(EXAMPLE)/train.py
+	@$(EXAMPLE)/.venv/bin/python $(EXAMPLE)/train.py
