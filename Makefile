@@ -42,7 +42,7 @@ coverage: build example  ## run the tests with line coverage of Python and Cytho
 	@$(PY) tools/coverage_run.py $(TESTS)
 
 example: build  ## the quick start's own environment and its model
-	@+$(LOCKED) $(EXAMPLE)/model/weights.npz
+	@+$(LOCKED) $(EXAMPLE)/model/rents/1/weights.npz
 
 lint: build  ## ruff, mypy and cython-lint
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && $(VENV)/bin/cython-lint fe
@@ -102,5 +102,5 @@ $(EXAMPLE)/.venv/.made: $(EXAMPLE)/requirements.txt $(if $(findstring |$(strip $
 	@$(EXAMPLE)/.venv/bin/python $(PIP) install --requirement $<
 	@echo '$(IDENTITY)' > $@
 
-$(EXAMPLE)/model/weights.npz: $(EXAMPLE)/.venv/.made $(EXAMPLE)/train.py
+$(EXAMPLE)/model/rents/1/weights.npz: $(EXAMPLE)/.venv/.made $(EXAMPLE)/train.py
 	@$(EXAMPLE)/.venv/bin/python $(EXAMPLE)/train.py
