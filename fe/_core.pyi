@@ -38,7 +38,10 @@ class Limits(NamedTuple):
     config_bytes: int = 2 << 20  # largest published snapshot
 
 class DeploymentLoad(NamedTuple):
-    """One deployment at one moment, read under its lock. Integrals are in ns (times requests or replicas) since its birth."""
+    """One deployment at one moment, read under its lock.
+
+    Integrals are in ns (times requests or replicas) since its birth.
+    """
 
     name: str
     generation: int
@@ -85,7 +88,8 @@ class Table:
     def attach(fd: int) -> Table: ...  # ValueError on another magic, signature or size
 
     # deployments (controller)
-    def add_deployment(self, name: str, capacity: int, max_queue: int) -> tuple[int, int]: ...  # index, generation; zeroes its statistics
+    # the index and the generation; zeroes its statistics
+    def add_deployment(self, name: str, capacity: int, max_queue: int) -> tuple[int, int]: ...
     def configure_deployment(self, deployment: int, capacity: int, max_queue: int) -> None: ...
     def remove_deployment(self, deployment: int) -> None: ...  # new requests get GONE; freed when nothing refers to it
     def deployment(self, deployment: int) -> DeploymentLoad: ...
@@ -93,7 +97,8 @@ class Table:
 
     # replicas (controller)
     def add_replica(self, deployment: int, sockaddr: bytes, state: int = ...) -> int: ...
-    def set_replica_state(self, replica: int, state: int, expect: int | None = None) -> bool: ...  # False: was not `expect`
+    # False: was not `expect`
+    def set_replica_state(self, replica: int, state: int, expect: int | None = None) -> bool: ...
     def remove_replica(self, replica: int) -> None: ...
     def replica(self, replica: int) -> ReplicaLoad: ...
     def replicas(self, deployment: int) -> list[int]: ...
@@ -101,7 +106,8 @@ class Table:
     # holders (supervisor)
     def holder(self, index: int) -> Holder: ...  # claims it for this process: STARTING, all slots free
     def name_eventfd(self, holder: int, eventfd: int) -> None: ...
-    def name_control_eventfd(self, eventfd: int) -> None: ...  # rung on ejections and when a removal or drain has emptied
+    # rung on ejections and when a removal or drain has emptied
+    def name_control_eventfd(self, eventfd: int) -> None: ...
     def mark_absent(self, holder: int) -> None: ...
     def recover(self, holder: int) -> int: ...  # leases given back and waiters dropped
     def holder_state(self, holder: int) -> HolderState: ...
@@ -113,13 +119,15 @@ class Table:
 
     # reading
     def check(self) -> list[str]: ...  # the invariants that do not hold, by number and name; [] is healthy
-    def statistics(self) -> memoryview: ...  # uint64 [workers, deployments + 1, COUNTERS + HISTOGRAMS * buckets], read-only
+    # uint64 [workers, deployments + 1, COUNTERS + HISTOGRAMS * buckets], read-only
+    def statistics(self) -> memoryview: ...
 
 class Holder:
     """This process's side of one holder record. The methods mirror the C functions of _core.pxd."""
 
     index: int
-    def acquire(self, deployment: int, generation: int, deadline_ns: int) -> tuple[int, int, int]: ...  # result, slot, replica
+    # result, slot, replica
+    def acquire(self, deployment: int, generation: int, deadline_ns: int) -> tuple[int, int, int]: ...
     def try_acquire(self, deployment: int, generation: int) -> tuple[int, int, int]: ...
     def release(self, slot: int) -> None: ...
     def retry(self, slot: int, deadline_ns: int) -> tuple[int, int]: ...

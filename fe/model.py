@@ -125,7 +125,8 @@ COUNTER_NAMES: Final = (
 )
 COUNTER_INDEX: Final = {name: index for index, name in enumerate(COUNTER_NAMES)}
 
-HISTOGRAM_NAMES: Final = ("total", "queue", "replica")  # durations: whole request, waiting for a lease, lease to response head
+# Durations: the whole request, waiting for a lease, from the lease to the response head.
+HISTOGRAM_NAMES: Final = ("total", "queue", "replica")
 
 
 # --- Between supervisor and its children -----------------------------------------------------------------------------

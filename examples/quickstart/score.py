@@ -1,6 +1,6 @@
 """What the model server runs: `init` once per process, `run` for every POST to /score.
 
-Asks for {"data": [[square metres, rooms], ...]} and answers {"rents": [...]} in the same order. train.py made the weights.
+Takes {"data": [[square metres, rooms], ...]}, answers {"rents": [...]} in the same order. train.py made the weights.
 """
 
 import json

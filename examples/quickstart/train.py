@@ -1,7 +1,7 @@
 """Fits the quick start's model: the rent of a flat from its size and its rooms, by least squares.
 
-Writes model/rents/1/weights.npz, the folder layout (name, version) that the model server expects below its model folder.
-The flats are made up: rent = 200 + 11 per square metre + 35 per room, give or take 20. score.py uses what is saved here.
+Writes model/rents/1/weights.npz: name and version, the layout the model server expects below its model folder.
+The flats are made up: rent = 200 + 11 per square metre + 35 per room, give or take 20. score.py uses what is saved.
 """
 
 from pathlib import Path
@@ -20,4 +20,4 @@ weights, *_ = np.linalg.lstsq(features, rent, rcond=None)
 
 TARGET.parent.mkdir(parents=True, exist_ok=True)
 np.savez(TARGET, weights=weights)
-print(f"rent = {weights[0]:.0f} + {weights[1]:.2f} * square metres + {weights[2]:.1f} * rooms, saved in {TARGET.parent}")
+print("rent = {:.0f} + {:.2f} * square metres + {:.1f} * rooms".format(*weights))
