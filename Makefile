@@ -45,7 +45,8 @@ example: build  ## the quick start's own environment and its model
 	@+$(LOCKED) $(EXAMPLE)/model/rents/1/weights.npz
 
 lint: build  ## ruff, mypy and cython-lint
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && $(VENV)/bin/cython-lint fe
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint fe
 
 format: build  ## put the sources into shape
 	@$(PY) -m ruff check --fix --quiet . ; $(PY) -m ruff format .
