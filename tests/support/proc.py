@@ -1,0 +1,100 @@
+"""What /proc says about processes, and what a metrics page says.
+
+Owns: reading. The only thing done to a process here is `kill`. Never waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
+LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+LISTEN, ESTABLISHED = "0A", "01"
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def alive(pid: int) -> bool:
+    """Runs: neither gone nor a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def kill(pid: int, number: int = signal.SIGKILL) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it may have been quicker
+        os.kill(pid, number)
+
+
+def with_environment(entry: str) -> list[int]:
+    """Processes whose initial environment holds this `NAME=value`."""
+    wanted = entry.encode()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if wanted in (folder / "environ").read_bytes().split(b"\0") and alive(int(folder.name)):
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def private_bytes(pid: int) -> int:
+    """Memory that belongs to this process alone, and would be free without it."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(size) for size in re.findall(r"^Private_(?:Clean|Dirty): +(\d+) kB", text, re.MULTILINE)) * 1024
+
+
+def open_files(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def _sockets(pid: int) -> set[str]:
+    """Inodes of the sockets a process has open."""
+    inodes = set()
+    try:
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            try:
+                link = os.readlink(f"/proc/{pid}/fd/{name}")
+            except OSError:
+                continue
+            if link.startswith("socket:["):
+                inodes.add(link[8:-1])
+    except OSError:
+        pass
+    return inodes
+
+
+def _tcp() -> Iterator[tuple[int, int, str, str]]:
+    """Local port, remote port, state and inode of every TCP socket."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        words = line.split()
+        yield int(words[1].rpartition(":")[2], 16), int(words[2].rpartition(":")[2], 16), words[3], words[9]
+
+
+def listens(pid: int, port: int) -> bool:
+    wanted = {inode for local, _, state, inode in _tcp() if local == port and state == LISTEN}
+    return bool(wanted & _sockets(pid))
+
+
+def connected(pid: int, port: int, remote: int) -> bool:
+    """Whether a process holds the connection from `remote` to its `port`."""
+    return bool({inode for local, other, _, inode in _tcp() if (local, other) == (port, remote)} & _sockets(pid))
+
+
+def samples(page: str, name: str) -> list[tuple[dict[str, str], float]]:
+    """Labels and values of the samples of one metric."""
+    return [
+        (dict(LABEL.findall(labels)), float(value)) for found, labels, value in SAMPLE.findall(page) if found == name
+    ]
