@@ -46,7 +46,7 @@ example: build  ## the quick start's own environment and its model
 
 lint: build  ## ruff, mypy and cython-lint
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
-	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint fe
+	@PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint fe
 
 format: build  ## put the sources into shape
 	@$(PY) -m ruff check --fix --quiet . ; $(PY) -m ruff format .
