@@ -23,7 +23,7 @@ cdef enum Framing:
     BODY_CHUNKED = 2
     BODY_CLOSE = 3     # a response's: until the connection's end
 
-cdef enum FieldKind:
+cdef enum:  # what a field is, by its name
     KIND_PLAIN = 0     # end-to-end: forwarded as it is
     KIND_ACCEPT = 1
     KIND_AGENT = 2
@@ -67,12 +67,12 @@ cdef enum: INLINE_FIELDS = 24
 
 cdef struct Fields:
     # the field lines of one head, in order
-    Field* list        # `inline` or memory of its own
+    Field* list        # `own` or memory from the heap
     Py_ssize_t count
     Py_ssize_t room
     uint16_t seen[KINDS]     # how many of each kind
     uint16_t last[KINDS]     # index of the last of each kind, where seen
-    Field inline[INLINE_FIELDS]
+    Field own[INLINE_FIELDS]
 
 cdef struct HeadLimits:
     Py_ssize_t target_bytes
