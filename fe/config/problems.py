@@ -1,0 +1,105 @@
+"""Where things stand in the configuration, and what is wrong there.
+
+Owns: places (file and path), the list of problems and notes with their lines, the wording of both. Never: judging.
+All problems are collected and raised at once (`Findings.raise_problems`), so that a user mends them in one go.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from fe.errors import ConfigError
+
+MOST_PROBLEMS = 200  # a file of another kind altogether would bring thousands
+
+
+class Place(NamedTuple):
+    """A value's place: the file, and the path in it, as in `endpoints[demo].deployments[main].replicas`."""
+
+    file: str
+    path: tuple[str, ...] = ()
+
+    def key(self, name: str) -> Place:
+        """The place of a key in this mapping."""
+        return Place(self.file, (*self.path, f".{name}"))
+
+    def item(self, name: object) -> Place:
+        """The place of an item in this list, or of an entry named by the user."""
+        return Place(self.file, (*self.path, f"[{name}]"))
+
+    def touches(self, other: Place) -> bool:
+        """Whether one of the two contains the other."""
+        shorter = min(len(self.path), len(other.path))
+        return self.file == other.file and self.path[:shorter] == other.path[:shorter]
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong."""
+
+    place: Place
+    reason: str
+    line: int = 0  # where it differs from the line on which the value at `place` stands
+
+
+class Findings:
+    """The problems and notes of one configuration, and the lines on which its values stand."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.notes: list[str] = []
+        self.lines: dict[Place, int] = {}
+
+    def problem(self, place: Place, reason: str, mend: str = "", line: int = 0) -> None:
+        """Something is wrong at `place`; `mend` says what to write instead."""
+        self.problems.append(Problem(place, f"{reason}; {mend}" if mend else reason, line))
+
+    def note(self, place: Place, text: str) -> None:
+        """Something is worth a line in the log, and nothing is wrong."""
+        self.notes.append(self._line(Problem(place, text)))
+
+    def touched(self, *places: Place) -> bool:
+        """Whether a problem is known in, at or around one of the places: a further check there would only mislead."""
+        return any(problem.place.touches(place) for problem in self.problems for place in places)
+
+    def raise_problems(self) -> None:
+        """Raises ConfigError with all problems, in the order of files and lines, if there are any."""
+        if not self.problems:
+            return
+        ordered = sorted(self.problems, key=lambda problem: (problem.place.file, self._number(problem)))
+        lines = list(dict.fromkeys(self._line(problem) for problem in ordered))
+        if len(lines) > MOST_PROBLEMS:
+            lines[MOST_PROBLEMS:] = [f"{len(lines) - MOST_PROBLEMS} more problems are not shown"]
+        raise ConfigError(lines)
+
+    def _number(self, problem: Problem) -> int:
+        """The line of the place, or of the nearest value around it; 0 where nothing is known."""
+        if problem.line:
+            return problem.line
+        file, path = problem.place
+        for length in range(len(path), -1, -1):
+            number = self.lines.get(Place(file, path[:length]))
+            if number is not None:
+                return number
+        return 0
+
+    def _line(self, problem: Problem) -> str:
+        number = self._number(problem)
+        path = "".join(problem.place.path).removeprefix(".")
+        where = f"{problem.place.file}:{number}" if number else problem.place.file
+        return f"{where}: {path}: {problem.reason}" if path else f"{where}: {problem.reason}"
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """`did you mean 'x'?` for the known name that is nearest to the given one, or nothing."""
+    names = list(known)
+    folded = {name.lower().replace("-", "_"): name for name in names}
+    near = difflib.get_close_matches(given.lower().replace("-", "_"), folded, n=1, cutoff=0.6)
+    return f"did you mean {folded[near[0]]!r}?" if near else ""
+
+
+def shown(text: str, most: int = 60) -> str:
+    """A value as it may stand in a message: one line, printable, not long."""
+    short = text if len(text) <= most else text[: most - 3] + "..."
+    return repr(short)

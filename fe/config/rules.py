@@ -1,0 +1,238 @@
+"""Checks across fields: what is right for itself but not together.
+
+Owns: names that have to exist or be unique, sums, routes, addresses used twice, combinations that cannot be served,
+notes about settings that have no effect. Never: single values (`fe.config.kinds`). A check whose values have a problem
+already says nothing: one mistake is reported once.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fe.config import schema
+from fe.config.addresses import parse_address
+from fe.config.problems import Findings, Place, did_you_mean, shown
+
+_AZUREML_PREFIXES = ("/api/v1/endpoint", "/api/v1/service")
+
+
+@dataclass
+class DeploymentEntry:
+    """A deployment with the place it was read from; `given` are the keys that stand there."""
+
+    place: Place
+    deployment: schema.Deployment
+    given: frozenset[str]
+
+
+@dataclass
+class EndpointEntry:
+    """An endpoint with the place it was read from; `own` are fe's request keys as they hold for its deployments."""
+
+    place: Place
+    endpoint: schema.Endpoint
+    own: Mapping[str, Any]
+    traffic_given: bool
+    deployments: list[DeploymentEntry] = field(default_factory=list)
+
+    def add(self, deployment: DeploymentEntry | None) -> None:
+        """A deployment of this endpoint; None for one that could not be read at all."""
+        if deployment is not None:
+            self.deployments.append(deployment)
+
+
+def check(config: schema.RouterConfig, endpoints: list[EndpointEntry], router: Place, findings: Findings) -> None:
+    """Adds every problem and note across fields to the findings."""
+    _check_listeners(config, router, findings)
+    _check_limits(config, router, findings)
+    _check_unique(((entry.place, entry.endpoint.name) for entry in endpoints), "endpoint", findings)
+    _check_routes(endpoints, findings)
+    if not endpoints:
+        findings.note(router.key("endpoints"), "there is none: every request is answered with 404")
+    for entry in endpoints:
+        _check_auth(entry, findings)
+        _check_traffic(entry, findings)
+        _check_unique(((d.place, d.deployment.name) for d in entry.deployments), "deployment", findings)
+        for deployment in entry.deployments:
+            _check_deployment(deployment, entry, config, findings)
+
+
+# --- the router ------------------------------------------------------------------------------------------------------
+
+
+def _check_listeners(config: schema.RouterConfig, router: Place, findings: Findings) -> None:
+    taken: dict[str, Place] = {}
+    if not config.listen and not findings.touched(router.key("listen")):
+        findings.problem(router.key("listen"), "names no address", "write for example 127.0.0.1:8080")
+    for place, addresses in ((router.key("listen"), config.listen), (router.key("admin"), config.admin)):
+        for text in addresses:
+            other = next((known for known in taken if _collide(text, known)), None)
+            if other is not None and not findings.touched(place):
+                what = "stands here twice" if taken[other] == place else f"collides with {other} in listen"
+                findings.problem(
+                    place, f"{text} {what if text == other or taken[other] != place else f'collides with {other}'}"
+                )
+            taken.setdefault(text, place)
+
+
+def _collide(left: str, right: str) -> bool:
+    """Whether two listeners cannot both be opened: the same, or one of them on all addresses of the family."""
+    one, two = parse_address(left), parse_address(right)
+    if one.family != two.family or one.port != two.port:
+        return False
+    if one.family == "unix":
+        return one.host == two.host
+    return one.port != 0 and (one.host == two.host or not {one.host, two.host}.isdisjoint(("0.0.0.0", "::")))  # noqa: S104
+
+
+def _check_limits(config: schema.RouterConfig, router: Place, findings: Findings) -> None:
+    limits = config.limits
+    at = router.key("limits")
+    if (
+        isinstance(config.workers, int)
+        and config.workers > limits.holders
+        and not findings.touched(router.key("workers"))
+    ):
+        findings.problem(at.key("holders"), f"{limits.holders} is less than workers ({config.workers})")
+    deployments = [deployment for endpoint in config.endpoints for deployment in endpoint.deployments]
+    replicas = sum(deployment.replica_count() for deployment in deployments)
+    for name, there, most in (("deployments", len(deployments), limits.deployments),
+                              ("replicas", replicas, limits.replicas)):  # fmt: skip
+        if there > most:
+            findings.problem(
+                at.key(name), f"{most} is less than the {there} {name} that are configured", f"raise limits.{name}"
+            )
+
+
+def _check_unique(names: Iterable[tuple[Place, str]], what: str, findings: Findings) -> None:
+    seen: dict[str, Place] = {}
+    for place, name in names:
+        first = seen.setdefault(name, place)
+        if name and first is not place:
+            line = findings.lines.get(first.key("name"), 0)
+            where = f"{first.file}:{line}" if line else first.file
+            findings.problem(place.key("name"), f"there is another {what} {name!r}, in {where}")
+
+
+def _check_routes(endpoints: list[EndpointEntry], findings: Findings) -> None:
+    seen: dict[tuple[str | None, str], str] = {}
+    for entry in endpoints:
+        for index, route in enumerate(entry.endpoint.routes):
+            place = entry.place.key("routes").item(index)
+            if findings.touched(place):
+                continue
+            owner = seen.setdefault((route.host, route.path_prefix), entry.endpoint.name)
+            first = owner != entry.endpoint.name or list(entry.endpoint.routes).index(route) != index
+            if first:
+                where = f"{route.host or 'any host'}, {route.path_prefix}"
+                findings.problem(place, f"the route ({where}) is taken by the endpoint {owner!r}")
+            if f"{route.path_prefix}/".startswith(tuple(f"{prefix}/" for prefix in _AZUREML_PREFIXES)):
+                findings.problem(
+                    place.key("path_prefix"), "is never reached: paths below it name an endpoint themselves"
+                )
+
+
+# --- an endpoint -----------------------------------------------------------------------------------------------------
+
+
+def _check_auth(entry: EndpointEntry, findings: Findings) -> None:
+    mode, keys = entry.endpoint.auth_mode, entry.endpoint.keys
+    at, keys_at = entry.place.key("auth_mode"), entry.place.key("keys")
+    if mode in ("aml_token", "aad_token"):
+        findings.problem(at, f"{mode} is not supported by this version yet", "write key, or none for open access")
+    elif mode == "key" and not keys.digests() and not findings.touched(at, keys_at):
+        mend = "write keys: {primary: file:PATH}, or auth_mode: none for open access"
+        findings.problem(keys_at, "there is no key, and auth_mode is key", mend)
+    elif mode == "none" and keys.digests():
+        findings.note(keys_at, "is not used with auth_mode none")
+    if keys.primary is not None and keys.secondary is not None and keys.primary.digest == keys.secondary.digest:
+        findings.note(keys_at, "primary and secondary are the same key")
+
+
+def _check_traffic(entry: EndpointEntry, findings: Findings) -> None:
+    names = [deployment.deployment.name for deployment in entry.deployments]
+    for what, shares in (("traffic", entry.endpoint.traffic), ("mirror_traffic", entry.endpoint.mirror_traffic)):
+        at = entry.place.key(what)
+        for name in shares:
+            if name not in names and not findings.touched(at.item(name)):
+                findings.problem(at.item(name), f"there is no deployment {shown(name)}", did_you_mean(name, names))
+    total, mirrored = sum(entry.endpoint.traffic.values()), sum(entry.endpoint.mirror_traffic.values())
+    at = entry.place.key("traffic")
+    if total not in (0, 100) and not findings.touched(at):
+        findings.problem(at, f"the percentages add up to {total}", "they have to add up to 100 (or 0: no traffic)")
+    if mirrored > 100 and not findings.touched(entry.place.key("mirror_traffic")):
+        findings.problem(entry.place.key("mirror_traffic"), f"the percentages add up to {mirrored}, more than 100")
+    if total == 0:
+        findings.note(entry.place, "no deployment has traffic: requests that do not name one are answered with 404")
+
+
+# --- a deployment ----------------------------------------------------------------------------------------------------
+
+
+def _check_deployment(
+    entry: DeploymentEntry, endpoint: EndpointEntry, config: schema.RouterConfig, findings: Findings
+) -> None:
+    deployment, place = entry.deployment, entry.place
+    _check_scale(entry, findings)
+    if isinstance(deployment.replicas, schema.StaticReplicas):
+        _check_static(entry, deployment.replicas, config, findings)
+    elif isinstance(deployment.replicas, schema.ProcessReplicas):
+        _check_process(place.key("replicas").key("process"), deployment.replicas, findings)
+    settings = deployment.request_settings
+    if settings.on_disconnect == "abort" and "abandon_timeout_ms" in endpoint.own:
+        findings.note(place, "abandon_timeout_ms is not used with on_disconnect abort")
+
+
+def _check_scale(entry: DeploymentEntry, findings: Findings) -> None:
+    deployment, place = entry.deployment, entry.place
+    scale = deployment.scale_settings
+    at = place.key("scale_setting" if "scale_setting" in entry.given else "scale_settings")
+    capacity_at = place.key("request_settings").key("max_concurrent_requests_per_instance")
+    if findings.touched(at):
+        return
+    no_limit = deployment.request_settings.max_concurrent_requests_per_instance == 0
+    if no_limit and scale.type != "default" and not findings.touched(capacity_at):
+        mend = "set scale_settings.type: default, or a capacity"
+        findings.problem(capacity_at, "0 (no limit) leaves nothing to measure utilization by", mend)
+    if scale.type == "target_utilization" and scale.min_instances > scale.max_instances:
+        findings.problem(at, f"min_instances {scale.min_instances} is more than max_instances {scale.max_instances}")
+    if isinstance(deployment.replicas, schema.StaticReplicas):
+        count = deployment.instance_count
+        if count is not None and count != len(deployment.replicas.addresses):
+            findings.note(place.key("instance_count"), "is not used: there are as many replicas as static addresses")
+    elif scale.type == "target_utilization" and scale.max_instances > scale.min_instances:
+        runs = f"{deployment.replica_count()} replicas run"
+        findings.note(at, f"this version does not scale with the load: {runs}")
+
+
+def _check_static(
+    entry: DeploymentEntry, replicas: schema.StaticReplicas, config: schema.RouterConfig, findings: Findings
+) -> None:
+    at = entry.place.key("replicas").key("static")
+    if findings.touched(at):
+        return
+    if not replicas.addresses:
+        findings.note(at, "is empty: requests are answered with 503")
+    for index, address in enumerate(replicas.addresses):
+        if replicas.addresses.index(address) != index:
+            findings.problem(at.item(index), f"{address} stands here twice")
+        elif address in config.listen:
+            findings.problem(at.item(index), f"{address} is where fe itself listens: requests would go round for ever")
+
+
+def _check_process(at: Place, process: schema.ProcessReplicas, findings: Findings) -> None:
+    if findings.touched(at):
+        return
+    uses_port = any("{port}" in text for text in (*process.command, *process.env.values()))
+    if not uses_port:
+        findings.note(at.key("command"), "has no {port}: the program has to serve on the port in the variable PORT")
+    if process.cwd and not os.path.isdir(process.cwd):
+        findings.note(at.key("cwd"), f"there is no folder {shown(process.cwd, 200)}")
+    program = process.command[0]
+    search = process.env.get("PATH", os.environ.get("PATH"))
+    if shutil.which(program, path=search) is None:
+        findings.note(at.key("command"), f"there is no program {shown(program, 200)} that can be run")

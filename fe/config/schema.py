@@ -1,0 +1,324 @@
+"""The one typed model of fe's configuration: what a user can set, in which unit, with which default and bounds.
+
+Owns: the structs, and with each field its meaning (`Meta.description`), unit, bounds and example, from which the
+reader (`fe.config.reader`), the checks and docs/configuration.md are made. Never: reading files (`fe.config.load`),
+checks across fields (`fe.config.rules`). Secrets are digests from the moment they are read: no clear text is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from fe.config.annotations import MAX_MS, MAX_SECONDS, Bytes, Milliseconds, Percent, Seconds, Secret, key
+from fe.config.limits import Limits
+
+
+class Keys(Struct, frozen=True):
+    """The two keys of an endpoint with `auth_mode: key`; each can be replaced while the other is in use."""
+
+    primary: Annotated[Secret | None, key("first key", kind="secret", example="file:keys/primary")] = None
+    secondary: Annotated[Secret | None, key("second key", kind="secret", example="env:FE_DEMO_SECONDARY")] = None
+
+    def digests(self) -> tuple[bytes, ...]:
+        """SHA-256 digests of the keys there are, without repetition."""
+        return tuple(dict.fromkeys(secret.digest for secret in (self.primary, self.secondary) if secret is not None))
+
+
+class Route(Struct, frozen=True):
+    """Requests for `host` below `path_prefix` go to the endpoint, path unchanged. At least one of the two is given."""
+
+    host: Annotated[
+        str | None, key("host name of the request, without port; any host if absent", kind="host", example="ml.example")
+    ] = None
+    path_prefix: Annotated[
+        str, key("whole segments: `/v1` matches `/v1` and `/v1/x`, not `/v10`", kind="path_prefix", example="/v1")
+    ] = "/"
+
+
+class RequestSettings(Struct, frozen=True):
+    """How requests of a deployment are admitted, queued and timed."""
+
+    request_timeout_ms: Annotated[
+        Milliseconds,
+        key(
+            "from the lease to the response head, then the longest silence in the answer; else 504",
+            unit="ms",
+            example=30000,
+            ge=1,
+            le=MAX_MS,
+        ),
+    ] = 5000
+    max_concurrent_requests_per_instance: Annotated[
+        int,
+        key(
+            "capacity of a replica; 0: no limit, only with `scale_settings.type: default`",
+            example=4,
+            ge=0,
+            le=1_000_000,
+        ),
+    ] = 1
+    max_queue_wait_ms: Annotated[
+        Milliseconds,
+        key("longest wait for a free replica, else 503; 0: do not wait", unit="ms", example=2000, ge=0, le=MAX_MS),
+    ] = 500
+    max_queue_length: Annotated[
+        int,
+        key(
+            "most requests that wait at once, across all workers; one more gets 503 at once",
+            example=200,
+            ge=0,
+            le=1_000_000,
+        ),
+    ] = 1000
+    max_body_bytes: Annotated[
+        Bytes, key("largest request body, else 413", kind="bytes", unit="bytes", example="250MB", ge=0, le=1 << 50)
+    ] = 100_000_000
+    on_disconnect: Annotated[
+        Literal["finish", "abort"],
+        key(
+            "when the client leaves or 504 was sent: `finish` keeps the replica's place until it has answered, "
+            "`abort` closes the connection and frees the place at once (servers that cancel)",
+            example="abort",
+        ),
+    ] = "finish"
+    abandon_timeout_ms: Annotated[
+        Milliseconds,
+        key(
+            "with `finish`: how long an abandoned request may still hold its place",
+            unit="ms",
+            example=60000,
+            ge=0,
+            le=MAX_MS,
+        ),
+    ] = 30_000
+    retry_on_reset: Annotated[
+        bool,
+        key("retry any method, POST too, when a reused connection closes before the answer", example=True),
+    ] = False
+    websocket: Annotated[bool, key("pass WebSocket upgrades on", example=True)] = False
+
+
+# These keys of RequestSettings are fe's own: they may also stand in the deployment, the endpoint or at the top level.
+OWN_REQUEST_KEYS: Final = (
+    "max_queue_length", "max_body_bytes", "on_disconnect", "abandon_timeout_ms", "retry_on_reset", "websocket",
+)  # fmt: skip
+
+
+class ScaleSettings(Struct, frozen=True):
+    """How many replicas there should be."""
+
+    type: Annotated[
+        Literal["default", "target_utilization"],
+        key("`default`: always `instance_count`; `target_utilization`: as many as the load needs", example="default"),
+    ] = "target_utilization"
+    min_instances: Annotated[int, key("fewest replicas", example=2, ge=0, le=100_000)] = 1
+    max_instances: Annotated[int, key("most replicas", example=10, ge=1, le=100_000)] = 1
+    target_utilization_percentage: Annotated[
+        Percent, key("the share of capacity in use that scaling aims at", unit="%", example=60, ge=1, le=100)
+    ] = 70
+    polling_interval: Annotated[
+        Seconds, key("between two looks at the load", kind="seconds", unit="s", example=1, ge=0.1, le=3600)
+    ] = 1.0
+
+
+class Probe(Struct, frozen=True):
+    """An HTTP GET that tells whether a replica lives, or is ready. 200-399 is a success."""
+
+    path: Annotated[str, key("what is asked for", kind="path", example="/health")] = "/"
+    period: Annotated[
+        Seconds, key("between two probes", kind="seconds", unit="s", example=5, ge=0.05, le=MAX_SECONDS)
+    ] = 10.0
+    initial_delay: Annotated[
+        Seconds,
+        key("after the start, before failures count", kind="seconds", unit="s", example=30, ge=0, le=MAX_SECONDS),
+    ] = 10.0
+    timeout: Annotated[Seconds, key("for the answer", kind="seconds", unit="s", example=1, ge=0.05, le=MAX_SECONDS)] = (
+        2.0
+    )
+    success_threshold: Annotated[int, key("successes in a row that make it ready", example=1, ge=1, le=1000)] = 1
+    failure_threshold: Annotated[int, key("failures in a row that make it unready", example=3, ge=1, le=100_000)] = 30
+
+
+class StaticReplicas(Struct, frozen=True, tag_field="kind", tag="static"):
+    """Replicas that run elsewhere: `static: [address, ...]`, each host:port, [v6]:port or unix:PATH."""
+
+    addresses: Annotated[tuple[str, ...], key("where they are", kind="replica_address", example="10.0.0.5:5001")]
+
+
+class ProcessReplicas(Struct, frozen=True, tag_field="kind", tag="process"):
+    """Replicas that fe runs on this machine: `process: {command: ...}`, one process and port each."""
+
+    command: Annotated[
+        tuple[str, ...],
+        key(
+            "a list of strings, or one string split like a shell without running one; `{port}` is the port to serve; "
+            "a relative program path starts at the file's folder",
+            kind="command",
+            example=["python", "serve.py", "--port", "{port}"],
+        ),
+    ]
+    env: Annotated[
+        dict[str, str],
+        key(
+            "added to fe's environment and to the deployment's `environment_variables`; `PORT` is set too",
+            kind="environment",
+            example={"MODEL": "v1", "LISTEN": "127.0.0.1:{port}"},
+        ),
+    ] = msgspec.field(default_factory=dict)
+    cwd: Annotated[str, key("working directory; default: the file's folder", kind="file_path", example="model")] = ""
+    output: Annotated[
+        str | None,
+        key(
+            "file that gets its output, appended; default: fe's stderr",
+            kind="file_path",
+            example="logs/model-{port}.log",
+        ),
+    ] = None
+    stop_grace: Annotated[
+        Seconds, key("between SIGTERM and SIGKILL", kind="seconds", unit="s", example="20s", ge=0, le=MAX_SECONDS)
+    ] = 10.0
+
+
+class Deployment(Struct, frozen=True):
+    """A set of interchangeable replicas and the rules by which requests get to them."""
+
+    name: Annotated[
+        str, key("1-32 letters, digits, single dashes, letter first", kind="deployment_name", example="blue")
+    ]
+    replicas: Annotated[
+        StaticReplicas | ProcessReplicas,
+        key("where the replicas are: `static` or `process`", kind="replicas", example={"static": ["127.0.0.1:5001"]}),
+    ]
+    request_settings: Annotated[RequestSettings, key("admission, queue and timeouts")] = RequestSettings()
+    scale_settings: Annotated[ScaleSettings, key("number of replicas; `scale_setting` is accepted too")] = (
+        ScaleSettings()
+    )
+    instance_count: Annotated[
+        int | None, key("number of replicas; when given it overrules min_instances", example=2, numbers=(0, 100_000))
+    ] = None
+    liveness_probe: Annotated[Probe | None, key("a replica that fails it is restarted (process) or set aside")] = None
+    readiness_probe: Annotated[Probe | None, key("a replica that fails it gets no requests")] = None
+
+    def replica_count(self) -> int:
+        """How many replicas there should be as configured; for `static` how many there are."""
+        if isinstance(self.replicas, StaticReplicas):
+            return len(self.replicas.addresses)
+        if self.instance_count is not None:
+            return self.instance_count
+        return 1 if self.scale_settings.type == "default" else self.scale_settings.min_instances
+
+
+class Endpoint(Struct, frozen=True):
+    """What clients call: a name, credentials, routes and the split of its traffic over deployments."""
+
+    name: Annotated[
+        str, key("3-32 letters, digits, single dashes, letter first", kind="endpoint_name", example="fraud-score")
+    ]
+    auth_mode: Annotated[
+        Literal["key", "none", "aml_token", "aad_token"],
+        key(
+            "`key`: `Authorization: Bearer <key>`; `none`: open to all; tokens are not supported by this version",
+            example="none",
+        ),
+    ] = "key"
+    keys: Annotated[Keys, key("with `auth_mode: key`: text, `file:PATH` or `env:NAME`")] = Keys()
+    traffic: Annotated[
+        dict[str, Percent],
+        key(
+            "deployment to percent, sum 0 or 100; if absent, a single deployment gets all",
+            kind="percentages",
+            unit="%",
+            example={"blue": 90, "green": 10},
+            numbers=(0, 100),
+        ),
+    ] = msgspec.field(default_factory=dict)
+    mirror_traffic: Annotated[
+        dict[str, Percent],
+        key(
+            "deployment to percent of requests copied to it, answers dropped",
+            kind="percentages",
+            unit="%",
+            example={"green": 10},
+            numbers=(0, 100),
+        ),
+    ] = msgspec.field(default_factory=dict)
+    routes: Annotated[
+        tuple[Route, ...],
+        key(
+            "further ways to it, beside `/api/v1/endpoint/<name>/` and `/api/v1/service/<name>/`",
+            kind="routes",
+            example=[{"host": "ml.example", "path_prefix": "/"}],
+        ),
+    ] = ()
+    deployments: Annotated[tuple[Deployment, ...], key("its deployments")] = ()
+
+
+class LogSettings(Struct, frozen=True):
+    """What is written about fe's own doings."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], key("least severity", example="debug")] = "info"
+    format: Annotated[Literal["human", "json"], key("lines for people, or one JSON object each", example="json")] = (
+        "human"
+    )
+    access: Annotated[bool, key("one line per request", example=True)] = False
+    file: Annotated[
+        str | None,
+        key("file that gets the log, appended; default: stderr", kind="file_path", example="/var/log/fe.log"),
+    ] = None
+
+
+class RouterConfig(Struct, frozen=True):
+    """Everything fe-serve is told."""
+
+    listen: Annotated[
+        tuple[str, ...],
+        key(
+            "where clients are served: IP:port, [v6]:port or unix:PATH, one or a list; port 0: any free one",
+            kind="listen_address",
+            example=["0.0.0.0:8080", "unix:run/fe.sock"],
+        ),
+    ] = ("127.0.0.1:8080",)
+    admin: Annotated[
+        tuple[str, ...],
+        key(
+            "where metrics and health are served; not for clients: it has no credentials; [] for none",
+            kind="listen_address",
+            example="127.0.0.1:9901",
+        ),
+    ] = ("127.0.0.1:9901",)
+    workers: Annotated[
+        int | Literal["auto"],
+        key("worker processes; `auto`: one per usable CPU", kind="workers", example=4, numbers=(1, 4096)),
+    ] = "auto"
+    drain_timeout: Annotated[
+        Seconds,
+        key(
+            "time that requests get to finish when fe-serve is told to end",
+            kind="seconds",
+            unit="s",
+            example="1m",
+            ge=0,
+            le=MAX_SECONDS,
+        ),
+    ] = 30.0
+    worker_timeout: Annotated[
+        Seconds,
+        key(
+            "a worker without a sign of life for this long is replaced",
+            kind="seconds",
+            unit="s",
+            example=5,
+            ge=1,
+            le=3600,
+        ),
+    ] = 10.0
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        key("addresses or networks whose forwarding headers are believed", kind="network", example=["10.0.0.0/8"]),
+    ] = ()
+    log: Annotated[LogSettings, key("what is logged, and how")] = LogSettings()
+    limits: Annotated[Limits, key("sizes and bounds")] = Limits()
+    endpoints: Annotated[tuple[Endpoint, ...], key("what is served")] = ()
