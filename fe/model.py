@@ -205,6 +205,10 @@ class Reloaded(msgspec.Struct, tag="reloaded", frozen=True):
     error: str | None
 
 
+class Alive(msgspec.Struct, tag="alive", frozen=True):
+    """Controller -> supervisor, every second or so: its loop turns. Whoever has sent one and then stops is replaced."""
+
+
 class Spawned(msgspec.Struct, tag="spawned", frozen=True):
     """Supervisor -> controller: the replica runs under process id `pid`; `error` says why it does not."""
 
@@ -230,5 +234,5 @@ class Drain(msgspec.Struct, tag="drain", frozen=True):
     """Supervisor -> controller: fe-serve is ending; stop scaling and probing, answer /readyz with 503."""
 
 
-ToSupervisor = Spawn | Stop | ListReplicas | Ready | Fatal | Reloaded
+ToSupervisor = Spawn | Stop | ListReplicas | Ready | Fatal | Reloaded | Alive
 ToController = Spawned | Exited | Running | Drain
