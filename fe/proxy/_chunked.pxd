@@ -12,6 +12,7 @@ cdef enum Piece:
 cdef struct ChunkDecoder:
     uint8_t state
     uint8_t digits     # of the size that is being read
+    uint8_t bounded
     int64_t left       # of the chunk that is being read
     int64_t received   # body bytes so far
     int64_t overhead   # framing bytes so far
@@ -19,7 +20,8 @@ cdef struct ChunkDecoder:
     int64_t trailers   # bytes of trailers so far
 
 
-cdef void chunks_start(ChunkDecoder* decoder) noexcept nogil
+# `bounded`: a request, whose framing has to be in proportion to its body. A replica may stream in chunks of one byte.
+cdef void chunks_start(ChunkDecoder* decoder, bint bounded) noexcept nogil
 # Consumes up to n bytes; PIECE_DATA is given as often as there are slices. Call while *consumed < n.
 cdef int next_piece(ChunkDecoder* decoder, const char* data, Py_ssize_t n, Py_ssize_t* consumed,
                     const char** body, Py_ssize_t* body_length) noexcept nogil

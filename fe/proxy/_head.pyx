@@ -785,3 +785,71 @@ cdef int _check_switch(ResponseHead head, const ConnectionSaid* said, bint webso
     head.switches = True
     head.keep_alive = False
     return 0
+
+
+# --- For tests and tools ---------------------------------------------------------------------------------------------
+
+
+cdef tuple FRAMINGS = ("none", "length", "chunked", "close")
+cdef tuple METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
+
+
+cdef HeadLimits _limits(int target_bytes, int header_bytes, int header_fields) noexcept:
+    cdef HeadLimits limits
+    limits.target_bytes = target_bytes
+    limits.header_bytes = header_bytes
+    limits.header_fields = header_fields
+    return limits
+
+
+@cython.final
+cdef class HeadFinder:
+    """`find_head_end` over input that comes in pieces."""
+
+    cdef HeadScan scan
+    cdef HeadLimits limits
+    cdef bint response
+    cdef bytes received
+
+    def __cinit__(self, *, target_bytes=8192, header_bytes=32768, header_fields=100, bint response=False):
+        memset(&self.scan, 0, sizeof(HeadScan))
+        self.limits = _limits(target_bytes, header_bytes, header_fields)
+        self.response = response
+        self.received = b""
+
+    def feed(self, bytes data) -> int:
+        """The result for everything fed so far."""
+        self.received += data
+        return find_head_end(&self.scan, <char*>self.received, len(self.received), &self.limits, self.response)
+
+
+def read_request(bytes data, *, target_bytes=8192, header_bytes=32768, header_fields=100) -> RequestHead:
+    """`parse_request` on exactly one head."""
+    cdef HeadLimits limits = _limits(target_bytes, header_bytes, header_fields)
+    return parse_request(data, len(data), &limits)
+
+
+def read_response(bytes data, str method="GET", bint websocket=False) -> ResponseHead:
+    """`parse_response` on exactly one head."""
+    return parse_response(data, len(data), METHODS.index(method), websocket)
+
+
+def describe(head) -> dict:
+    """What a head was understood as, in Python's terms."""
+    cdef RequestHead request
+    cdef ResponseHead response
+    if isinstance(head, RequestHead):
+        request = head
+        return {
+            "framing": FRAMINGS[request.framing],
+            "host": span_bytes(request.raw, request.host),
+            "authorization": span_bytes(request.raw, request.authorization),
+            "pinned": span_bytes(request.raw, request.pinned),
+            "fields": [field[1:] for field in _field_list(&request.fields, request.raw)],
+        }
+    response = head
+    return {
+        "framing": FRAMINGS[response.framing],
+        "reason": span_bytes(response.raw, response.reason),
+        "fields": [field[1:] for field in _field_list(&response.fields, response.raw)],
+    }

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint32_t
 
-from fe.proxy._head cimport RequestHead
+from fe.proxy._head cimport KIND_PINNED, RequestHead
 
 
 cdef class Deployment:
@@ -28,7 +28,7 @@ cdef class Endpoint:
     cdef readonly tuple deployments
     cdef readonly int64_t max_body_bytes   # the largest of its deployments'
     cdef dict by_name                      # bytes -> Deployment
-    cdef tuple table                       # 100 deployments, shuffled; None: no traffic
+    cdef tuple table                       # 100 places, shuffled; None: no traffic
     cdef tuple mirrors                     # 100 deployments or None, shuffled; None: no mirroring
     cdef uint32_t position
     cdef uint32_t mirror_position
@@ -39,11 +39,20 @@ cdef class Endpoint:
     cdef Deployment mirror(self)
 
 
+cdef class Prefixes:
+    cdef dict by_prefix                    # bytes without a slash at the end -> Endpoint
+    cdef Py_ssize_t longest
+
+    cdef int add(self, str prefix, Endpoint endpoint) except -1
+    cdef Endpoint find(self, const char* path, Py_ssize_t n)
+
+
 cdef class Router:
     cdef readonly tuple endpoints
     cdef dict by_name                      # bytes -> Endpoint
-    cdef dict by_host                      # bytes, lower case -> tuple of (prefix, Endpoint), longest first
-    cdef tuple any_host
+    cdef dict by_host                      # bytes, lower case, without a port -> Prefixes
+    cdef Prefixes any_host
 
     # Sets head.upstream_target. None: 404.
     cdef Endpoint route(self, RequestHead head)
+    cdef Endpoint route_by_name(self, RequestHead head, Py_ssize_t start)
