@@ -1,6 +1,6 @@
 """What the model's fields are annotated with: meaning, unit, bounds and example of a key, and the type of a secret.
 
-Owns: the form of these annotations. Never: a setting (`fe.config.schema`) or the reading of a value (`fe.config.kinds`).
+Owns: the form of these annotations. Never: a setting (`fe.config.schema`), the reading of a value (`fe.config.kinds`).
 """
 
 from __future__ import annotations

@@ -20,8 +20,20 @@ import msgspec
 
 from fe.config import schema
 from fe.config.addresses import AddressError, listen_address, replica_address
+from fe.config.annotations import Secret, key
 from fe.config.problems import Place, did_you_mean, shown
-from fe.config.reader import INVALID, Field, Reader, entries, kind, list_items, problem, read_struct, wrong_type
+from fe.config.reader import (
+    INVALID,
+    Field,
+    Invalid,
+    Reader,
+    entries,
+    kind,
+    list_items,
+    problem,
+    read_struct,
+    wrong_type,
+)
 from fe.config.source import Mapping, Node, Scalar, Sequence, read_regular
 
 TRUE: Final = frozenset(("true", "yes", "on"))
@@ -325,10 +337,7 @@ def _command(reader: Reader, node: Node, place: Place, _field: Field) -> Any:
         return problem(reader, place, "has no program", "write for example [python, serve.py]")
     if any("\0" in word for word in words):
         return problem(reader, place, "has a NUL in it")
-    program = words[0]
-    if "/" in program:  # as a shell would, but from the file's folder and not from the changed one
-        program = os.path.normpath(os.path.join(reader.folder, program))
-    return (program, *words[1:])
+    return tuple(words)
 
 
 @kind("replicas")
@@ -341,15 +350,22 @@ def _replicas(reader: Reader, node: Node, place: Place, _field: Field) -> Any:
     ((name, at, value),) = entries(reader, node, place)
     if name == "process":
         process = read_struct(reader, value, at, schema.ProcessReplicas)
-        if isinstance(process, schema.ProcessReplicas) and not process.cwd:
-            return msgspec.structs.replace(process, cwd=reader.folder)
-        return process
+        return process if isinstance(process, Invalid) else _located(process, reader.folder)
     field = Field("addresses", tuple, "replica_address", _NO_META, True, (), False)
     addresses = _replica_addresses(reader, value, at, field)
     return addresses if addresses is INVALID else schema.StaticReplicas(addresses)
 
 
-_NO_META: Final = schema.key("addresses")
+def _located(process: schema.ProcessReplicas, folder: str) -> schema.ProcessReplicas:
+    """The process with its folder and program as whole paths; the program's is taken from its own folder, as exec would."""
+    cwd = process.cwd or folder
+    program, *rest = process.command or ("",)
+    if "/" in program:
+        program = os.path.normpath(os.path.join(cwd, program))
+    return msgspec.structs.replace(process, cwd=cwd, command=(program, *rest))
+
+
+_NO_META: Final = key("addresses")
 
 
 @kind("secret")
@@ -373,7 +389,7 @@ def _secret(reader: Reader, node: Node, place: Place, _field: Field) -> Any:
         return problem(reader, place, "has a blank, a line end or a character outside ASCII, which no client can send")
     if len(clear) < SHORT_KEY:
         reader.findings.note(place, f"is shorter than {SHORT_KEY} characters: easy to guess")
-    return schema.Secret(hashlib.sha256(clear.encode()).digest(), origin)
+    return Secret(hashlib.sha256(clear.encode()).digest(), origin)
 
 
 def _secret_file(reader: Reader, place: Place, name: str) -> str | None:

@@ -20,14 +20,14 @@ from fe.config.problems import Findings, Place, did_you_mean, shown
 S = TypeVar("S", bound=msgspec.Struct)
 
 
-class _Invalid:
+class Invalid:
     """What a reader returns for a value it has reported as a problem."""
 
     def __repr__(self) -> str:
         return "INVALID"
 
 
-INVALID: Final = _Invalid()
+INVALID: Final = Invalid()
 
 
 class Field(NamedTuple):
@@ -82,10 +82,10 @@ def _field(field: msgspec.structs.FieldInfo, hint: Any) -> Field:
     return Field(field.name, base, meta.extra["kind"], meta, field.required, default, nullable)
 
 
-def read_struct(reader: Reader, node: source.Node, place: Place, struct: type[S]) -> S | _Invalid:
+def read_struct(reader: Reader, node: source.Node, place: Place, struct: type[S]) -> S | Invalid:
     """A whole struct; where values are missing or bad, their defaults (the problems are in the findings)."""
     values = read_fields(reader, node, place, struct)
-    return INVALID if isinstance(values, _Invalid) else build(struct, values)
+    return INVALID if isinstance(values, Invalid) else build(struct, values)
 
 
 def build(struct: type[S], values: Mapping[str, Any]) -> S:
@@ -107,7 +107,7 @@ def read_fields(
     aliases: Mapping[str, str] = types.MappingProxyType({}),
     others: Collection[str] = (),
     only: Collection[str] | None = None,
-) -> dict[str, Any] | _Invalid:
+) -> dict[str, Any] | Invalid:
     """The values that are given and good, by field name. `aliases`: further names of fields; `others`: keys that the
     caller reads itself; `only`: fields that the caller leaves to this function."""
     if not isinstance(node, source.Mapping):
@@ -190,7 +190,7 @@ def list_items(reader: Reader, node: source.Sequence, place: Place) -> Iterator[
         yield at, item
 
 
-def problem(reader: Reader, place: Place, reason: str, mend: str = "") -> _Invalid:
+def problem(reader: Reader, place: Place, reason: str, mend: str = "") -> Invalid:
     """Notes a problem and stands for the value."""
     reader.findings.problem(place, reason, mend)
     return INVALID
@@ -198,7 +198,7 @@ def problem(reader: Reader, place: Place, reason: str, mend: str = "") -> _Inval
 
 def wrong_type(
     reader: Reader, node: source.Node, place: Place, wanted: str, mend: str = "", *, show: bool = True
-) -> _Invalid:
+) -> Invalid:
     """Notes that the value is of another type than wanted."""
     return problem(reader, place, f"has to be {wanted}, not {describe(node, show=show)}", mend)
 

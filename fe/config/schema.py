@@ -75,7 +75,7 @@ class RequestSettings(Struct, frozen=True):
     ] = 1000
     max_body_bytes: Annotated[
         Bytes, key("largest request body, else 413", kind="bytes", unit="bytes", example="250MB", ge=0, le=1 << 50)
-    ] = 100_000_000
+    ] = 100 << 20
     on_disconnect: Annotated[
         Literal["finish", "abort"],
         key(
@@ -93,7 +93,7 @@ class RequestSettings(Struct, frozen=True):
             ge=0,
             le=MAX_MS,
         ),
-    ] = 30_000
+    ] = 60_000
     retry_on_reset: Annotated[
         bool,
         key("retry any method, POST too, when a reused connection closes before the answer", example=True),
@@ -155,7 +155,7 @@ class ProcessReplicas(Struct, frozen=True, tag_field="kind", tag="process"):
         tuple[str, ...],
         key(
             "a list of strings, or one string split like a shell without running one; `{port}` is the port to serve; "
-            "a relative program path starts at the file's folder",
+            "a relative program path starts at `cwd`",
             kind="command",
             example=["python", "serve.py", "--port", "{port}"],
         ),
