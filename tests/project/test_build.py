@@ -1,0 +1,93 @@
+"""What users install works: the source distribution is complete, and the wheel made from it runs in an empty venv.
+
+The wheel is built from the unpacked source distribution, outside the project's folder, so nothing that only lies in the
+checkout can help. Object files that are newer than their sources are taken along, which spares the C compiler.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.project import tree
+
+BUILD = [sys.executable, "-m", "build", "--no-isolation"]
+
+
+def run(command, cwd) -> str:
+    result = subprocess.run(
+        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=240, stdin=subprocess.DEVNULL
+    )
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
+    return result.stdout
+
+
+def clean_copy(folder: Path) -> Path:
+    """The files git knows, as a release would be made from."""
+    for path in tree.files():
+        target = folder / path.relative_to(tree.ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory):
+    source = clean_copy(tmp_path_factory.mktemp("checkout"))
+    out = tmp_path_factory.mktemp("sdist")
+    run([*BUILD, "--sdist", "--outdir", out], source)
+    (archive,) = out.glob("*.tar.gz")
+    return archive
+
+
+@pytest.fixture(scope="module")
+def unpacked(sdist, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unpacked")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    (source,) = folder.iterdir()
+    return source
+
+
+@pytest.fixture(scope="module")
+def wheel(unpacked, tmp_path_factory):
+    out = tmp_path_factory.mktemp("wheel")
+    for made in [*tree.ROOT.glob("build/cython-release"), *tree.ROOT.glob("build/temp.*")]:
+        shutil.copytree(made, unpacked / "build" / made.name)
+    run([*BUILD, "--wheel", "--outdir", out], unpacked)
+    (archive,) = out.glob("*.whl")
+    return archive
+
+
+def test_sdist_is_complete(unpacked):
+    packed = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
+    wanted = {tree.label(path) for path in tree.files() if not path.name.startswith(".git")}
+    assert wanted <= packed, wanted - packed
+    assert not [name for name in packed if name.endswith((".so", ".pyc"))]
+
+
+def test_wheel_holds_what_others_build_and_check_against(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    shipped = tree.sources("fe", ".py", ".pyi", ".pxd", ".h")
+    assert {tree.label(path) for path in shipped} | {"fe/py.typed"} <= names
+    for source in tree.sources("fe", ".pyx"):
+        assert any(name.startswith(f"{tree.label(source)[:-4]}.") and name.endswith(".so") for name in names), source
+    assert not [name for name in names if name.endswith((".c", ".pyx")) or name.split("/")[0] in ("tests", "tools")]
+
+
+def test_wheel_works_in_an_empty_environment(wheel, tmp_path):
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv/bin/python"
+    run([python, "-m", "pip", "--disable-pip-version-check", "install", "-q", wheel], tmp_path)
+    modules = [tree.module_name(path) for path in tree.sources("fe", ".py", ".pyx") if path.stem != "__main__"]
+    run([python, "-c", f"import {', '.join(modules)}"], tmp_path)
+    command = tmp_path / "venv/bin/fe-serve"
+    assert "0.1.0" in run([command, "--version"], tmp_path)
+    run([command, "--check", "--config", tree.ROOT / "examples/static.yaml"], tmp_path)
