@@ -56,6 +56,7 @@ setup(
         build_dir=f"build/cython-{BUILD}",
         compiler_directives=DIRECTIVES,
         nthreads=JOBS if JOBS > 1 else 0,
+        quiet=True,
     ),
     options={"build_ext": {"parallel": JOBS}},
 )

@@ -60,7 +60,7 @@ def logger(name: str) -> Logger:
 
 
 def configure(process: str, *, level: str = "info", form: str = "human", fd: int = 2) -> None:
-    """Sets up logging for this process and those forked from it. `form` is "human" or "json"; the fd stays the caller's."""
+    """Sets up logging for this process and its forks. `form` is "human" or "json"; the fd stays the caller's."""
     set_process(process)
     handler = _Handler(Output(fd))
     handler.setFormatter(_JsonFormatter() if form == "json" else _HumanFormatter())

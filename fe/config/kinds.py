@@ -357,7 +357,7 @@ def _replicas(reader: Reader, node: Node, place: Place, _field: Field) -> Any:
 
 
 def _located(process: schema.ProcessReplicas, folder: str) -> schema.ProcessReplicas:
-    """The process with its folder and program as whole paths; the program's is taken from its own folder, as exec would."""
+    """The process with folder and program as whole paths; the program is looked for in that folder, as by exec."""
     cwd = process.cwd or folder
     program, *rest = process.command or ("",)
     if "/" in program:
