@@ -1,0 +1,3 @@
+from fe.proxy._head import RequestHead
+
+def matches(head: RequestHead, digests: tuple[bytes, ...]) -> bool: ...
