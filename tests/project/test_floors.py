@@ -52,7 +52,7 @@ OUTSIDE = {
     "worker": {"uvloop"},
     "controller": {"aiohttp", "uvloop", "msgspec"},
     "data plane": {"httptools", "msgspec", "uvloop"},
-    "control plane": {"aiohttp", "msgspec", "numpy", "prometheus_client", "uvloop"},
+    "control plane": {"aiohttp", "httptools", "msgspec", "numpy", "prometheus_client", "uvloop"},
     "vocabulary": {"msgspec", "yaml"},
     "table": set(),
     "ground": set(),

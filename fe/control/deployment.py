@@ -1,0 +1,277 @@
+"""One deployment as it runs: its record in the table, its replicas there, their observation, their provider.
+
+Owns: every change to one deployment's records. Never: which deployments there should be (`fe.control.reconciler`),
+probes (`fe.control.health`), where replicas come from (`fe.control.providers`; it is the `Fleet` that they act on).
+A record left by a former controller is taken up by its address, never added twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+from fe._core import (
+    REPLICA_DRAINING,
+    REPLICA_READY,
+    REPLICA_REMOVING,
+    REPLICA_STARTING,
+    DeploymentLoad,
+    Table,
+)
+from fe.control.addresses import display
+from fe.control.health import HealthChecker, HealthPolicy, Subject
+from fe.control.providers.base import Provider
+from fe.control.providers.local import LocalHost, ReplicaId
+from fe.control.providers.process import ProcessProvider, ProcessSpec
+from fe.control.providers.static import Resolve, StaticProvider
+
+log = logging.getLogger("fe.control.deployment")
+
+DRAIN_POLL: Final = 0.1
+
+
+@dataclass(frozen=True)
+class DeploymentPlan:
+    """What one deployment should be."""
+
+    name: str  # "endpoint/deployment"
+    capacity: int
+    max_queue: int
+    health: HealthPolicy
+    source: tuple[str, ...] | ProcessSpec  # static addresses, or a command
+    count: int  # of local replicas
+    drain_limit: float  # seconds that local replicas get to finish what they have
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What every deployment needs of the controller."""
+
+    loop: asyncio.AbstractEventLoop
+    table: Table
+    checker: HealthChecker
+    host: LocalHost
+    resolve: Resolve
+
+
+@dataclass(eq=False)
+class Record:
+    """A replica's record in the table."""
+
+    index: int
+    sockaddr: bytes
+    local: bool
+    subject: Subject | None  # None: draining, not observed
+
+
+class Deployment:
+    """A deployment that exists in the table."""
+
+    def __init__(self, around: Surroundings, plan: DeploymentPlan, index: int, generation: int) -> None:
+        self.name = plan.name
+        self.plan = plan
+        self.index = index
+        self.generation = generation
+        self._around = around
+        self._table = around.table
+        self._records: dict[str, Record] = {}
+        self._left: dict[bytes, int] = {}  # records of a former controller that nobody has claimed: address -> index
+        self._poked = False
+        self._provider = self._build_provider(plan)
+        self._outgoing: list[Provider] = []  # providers of another kind, replaced by a reload
+        self._closing = False
+
+    # --- life ---
+
+    @classmethod
+    def create(cls, around: Surroundings, plan: DeploymentPlan) -> Deployment:
+        """Adds the deployment to the table. Raises when the table has no room for it."""
+        index, generation = around.table.add_deployment(plan.name, plan.capacity, plan.max_queue)
+        return cls(around, plan, index, generation)
+
+    @classmethod
+    def take_up(cls, around: Surroundings, plan: DeploymentPlan, index: int, local: list[ReplicaId]) -> Deployment:
+        """Takes up a deployment that a former controller has left, with its replicas as they are."""
+        table = around.table
+        self = cls(around, plan, index, table.deployment(index).generation)
+        for replica in table.replicas(index):
+            load = table.replica(replica)
+            if load.state != REPLICA_REMOVING:
+                self._left[load.sockaddr] = replica
+        self._adopt_into(self._provider, local)
+        table.configure_deployment(index, plan.capacity, plan.max_queue)
+        return self
+
+    def start(self) -> None:
+        """Begins to find or start replicas."""
+        self._provider.start()
+        for sockaddr, replica in self._left.items():
+            log.info("%s: %s belongs to nobody any more and is removed", self.name, display(sockaddr))
+            self._table.remove_replica(replica)
+        self._left.clear()
+
+    def apply(self, plan: DeploymentPlan) -> None:
+        """Changes to other settings, without disturbing what is in flight."""
+        old, self.plan = self.plan, plan
+        if (plan.capacity, plan.max_queue) != (old.capacity, old.max_queue):
+            self._table.configure_deployment(self.index, plan.capacity, plan.max_queue)
+        for record in self._records.values():
+            if record.subject is not None:
+                self._around.checker.reconfigure(record.subject, plan.health)
+        if isinstance(self._provider, ProcessProvider) and isinstance(plan.source, ProcessSpec):
+            self._provider.update(plan.source, plan.count, plan.drain_limit)
+        elif isinstance(self._provider, StaticProvider) and isinstance(plan.source, tuple):
+            self._provider.update(plan.source)
+        else:
+            self._outgoing.append(self._provider)
+            self._provider = self._build_provider(plan)
+            self._provider.start()
+            self._poke()
+
+    async def close(self) -> None:
+        """Ends the deployment: nothing new, what is in flight and queued is served within the limit, replicas end."""
+        self._closing = True
+        self._table.remove_deployment(self.index)
+        deadline = self._around.loop.time() + self.plan.drain_limit
+        while self._around.loop.time() < deadline:
+            load = self._table.deployment(self.index)
+            if load.generation != self.generation or not load.in_flight + load.queue_depth:
+                break
+            await asyncio.sleep(DRAIN_POLL)
+        providers = [self._provider, *self._outgoing]
+        for provider in providers:
+            provider.retire()
+        while not all(provider.retired for provider in providers):
+            await asyncio.sleep(DRAIN_POLL)
+
+    # --- reading ---
+
+    @property
+    def load(self) -> DeploymentLoad:
+        return self._table.deployment(self.index)
+
+    @property
+    def wanted(self) -> int:
+        return self._provider.wanted
+
+    @property
+    def kind(self) -> str:
+        return self._provider.kind
+
+    def replicas(self) -> list[tuple[str, Record]]:
+        """Key and record of every replica that is not gone."""
+        return list(self._records.items())
+
+    # --- the fleet that providers act on ---
+
+    def add(self, key: str, sockaddr: bytes, *, local: bool) -> bool:
+        record = self._records.get(key)
+        if record is not None:
+            drained = record.subject is None
+            if drained and self._table.set_replica_state(record.index, REPLICA_STARTING, REPLICA_DRAINING):
+                self._observe(key, record)
+            return True
+        index = self._left.pop(sockaddr, None)
+        if index is None:
+            try:
+                index = self._table.add_replica(self.index, sockaddr, REPLICA_STARTING)
+            except (MemoryError, ValueError, RuntimeError, OSError) as error:
+                log.error("%s: no room for the replica at %s: %s", self.name, display(sockaddr), error)
+                return False
+        self._records[key] = record = Record(index, sockaddr, local, None)
+        self._observe(key, record)
+        return True
+
+    def adopt_record(self, key: str, sockaddr: bytes, *, local: bool) -> bool:
+        index = self._left.get(sockaddr)
+        if index is None or self._table.replica(index).state != REPLICA_DRAINING:
+            return self.add(key, sockaddr, local=local)
+        del self._left[sockaddr]
+        self._records[key] = Record(index, sockaddr, local, None)
+        return False
+
+    def drain(self, key: str) -> None:
+        record = self._records.get(key)
+        if record is not None:
+            self._unobserve(record)
+            self._table.set_replica_state(record.index, REPLICA_DRAINING)
+
+    def discard(self, key: str) -> None:
+        record = self._records.pop(key, None)
+        if record is not None:
+            self._unobserve(record)
+            self._table.remove_replica(record.index)
+
+    def is_ready(self, key: str) -> bool:
+        record = self._records.get(key)
+        return record is not None and self._table.replica(record.index).state == REPLICA_READY
+
+    def in_flight(self, key: str) -> int:
+        record = self._records.get(key)
+        return 0 if record is None else self._table.replica(record.index).in_flight
+
+    def poke(self) -> None:
+        """Something may have emptied or changed: the providers take their next step."""
+        self._poke()
+
+    # --- inside ---
+
+    def _build_provider(self, plan: DeploymentPlan) -> Provider:
+        around = self._around
+        if isinstance(plan.source, ProcessSpec):
+            return ProcessProvider(self, around.loop, around.host, plan.source, plan.count, plan.drain_limit)
+        return StaticProvider(self, around.loop, plan.source, around.resolve)
+
+    def _adopt_into(self, provider: Provider, local: list[ReplicaId]) -> None:
+        if isinstance(provider, ProcessProvider):
+            provider.adopt(local)
+        elif isinstance(provider, StaticProvider):
+            provider.adopt(list(self._left))
+
+    def _observe(self, key: str, record: Record) -> None:
+        record.subject = self._around.checker.watch(
+            record.index,
+            f"{self.name} at {display(record.sockaddr)}",
+            record.sockaddr,
+            self.plan.health,
+            local=record.local,
+            on_change=self._on_replica_change,
+            on_dead=lambda: self._on_dead(key),
+        )
+
+    def _unobserve(self, record: Record) -> None:
+        if record.subject is not None:
+            self._around.checker.unwatch(record.subject)
+            record.subject = None
+
+    def _on_replica_change(self) -> None:
+        self._poke()
+
+    def _on_dead(self, key: str) -> None:
+        for provider in (self._provider, *self._outgoing):
+            provider.restart(key)
+
+    def _poke(self) -> None:
+        # Never from inside a provider's own step: it would see half of it.
+        if not self._poked:
+            self._poked = True
+            self._around.loop.call_soon(self._on_poke)
+
+    def _on_poke(self) -> None:
+        self._poked = False
+        self._provider.on_change()
+        for provider in self._outgoing:
+            provider.on_change()
+        if self._outgoing and not self._closing and self._is_served():
+            for provider in self._outgoing:
+                provider.retire()
+            self._outgoing = [provider for provider in self._outgoing if not provider.retired]
+
+    def _is_served(self) -> bool:
+        """The present provider has as many ready replicas as it should."""
+        keys = [key for key, record in self._records.items() if record.subject is not None]
+        local = isinstance(self._provider, ProcessProvider)
+        ready = sum(self.is_ready(key) for key in keys if self._records[key].local == local)
+        return ready >= max(1, self._provider.wanted)

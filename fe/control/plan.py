@@ -1,0 +1,78 @@
+"""From the configuration to plans: what each deployment should be, and what a change of configuration has to wait for.
+
+Owns: the reading of `fe.config.schema` for the control plane. Never: I/O, state, the table; everything here is a pure
+function. `fe.control.reconciler` carries plans out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from fe.config import schema
+from fe.config.snapshot import build_snapshot
+from fe.control.deployment import DeploymentPlan
+from fe.control.health import HealthPolicy
+from fe.control.providers.process import ProcessSpec
+from fe.model import encode_snapshot
+
+
+class Indexed(Protocol):
+    """Something that has a record in the table."""
+
+    index: int
+    generation: int
+
+
+def build_plans(config: schema.RouterConfig) -> dict[str, DeploymentPlan]:
+    """A plan for each deployment, by "endpoint/deployment"."""
+    return {
+        plan.name: plan
+        for endpoint in config.endpoints
+        for deployment in endpoint.deployments
+        for plan in [_build_plan(config, endpoint, deployment)]
+    }
+
+
+def _build_plan(
+    config: schema.RouterConfig, endpoint: schema.Endpoint, deployment: schema.Deployment
+) -> DeploymentPlan:
+    settings = deployment.request_settings
+    replicas = deployment.replicas
+    return DeploymentPlan(
+        name=f"{endpoint.name}/{deployment.name}",
+        capacity=settings.max_concurrent_requests_per_instance,
+        max_queue=settings.max_queue_length,
+        health=HealthPolicy(deployment.readiness_probe, deployment.liveness_probe),
+        source=replicas.addresses if isinstance(replicas, schema.StaticReplicas) else ProcessSpec(replicas, config),
+        count=deployment.replica_count(),
+        drain_limit=max(config.drain_timeout, settings.request_timeout_ms / 1000 + 1),
+    )
+
+
+def encode_for_workers(config: schema.RouterConfig, records: Mapping[str, Indexed]) -> bytes:
+    """The snapshot of this configuration, with the deployments' places in the table."""
+    places = {
+        (endpoint, deployment): (record.index, record.generation)
+        for name, record in records.items()
+        for endpoint, _, deployment in [name.partition("/")]
+    }
+    return encode_snapshot(build_snapshot(config, places))
+
+
+def needs_ready(old: schema.RouterConfig | None, new: schema.RouterConfig) -> Callable[[str], bool]:
+    """Whether a deployment has to have ready replicas before `new` takes effect.
+
+    So it is where it takes over traffic that others of its endpoint have: that endpoint serves now, and must not stop.
+    A new endpoint waits for nothing: nobody uses it yet, and it must not hold up the others.
+    """
+    before = {endpoint.name: endpoint.traffic for endpoint in old.endpoints} if old is not None else {}
+    after = {endpoint.name: endpoint.traffic for endpoint in new.endpoints}
+
+    def awaited(name: str) -> bool:
+        endpoint, _, deployment = name.partition("/")
+        if not any(before.get(endpoint, {}).values()):
+            return False
+        return bool(after[endpoint].get(deployment)) and not before[endpoint].get(deployment)
+
+    return awaited

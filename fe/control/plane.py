@@ -1,0 +1,207 @@
+"""The control plane as a whole: its parts, wired together, and the life of a configuration.
+
+Owns: start, take-over after a crash, reload, drain. Never: the process around it (`fe.controller` has its signals), nor
+how a configuration is carried out (`fe.control.reconciler`). Everything runs on one loop that nothing here blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from typing import Final
+
+import msgspec
+
+from fe import model
+from fe.config.load import load
+from fe.config.schema import RouterConfig
+from fe.config.snapshot import decode_config, encode_config, static_differences
+from fe.control.deployment import Surroundings
+from fe.control.health import HealthChecker
+from fe.control.link import SupervisorLink
+from fe.control.metrics import ReloadCounts
+from fe.control.plan import build_plans, encode_for_workers, needs_ready
+from fe.control.providers.local import LocalHost
+from fe.control.providers.static import Resolve, SystemResolver
+from fe.control.reconciler import Reconciler
+from fe.control.state import load_state, save_state
+from fe.errors import EXIT_INTERNAL, EXIT_OK, ConfigError, FeError
+
+log = logging.getLogger("fe.control")
+
+RUNNING_WITHIN: Final = 10.0  # the supervisor answers which replicas run
+ALIVE_PERIOD: Final = 1.0
+
+
+class ControlPlane:
+    """Everything the controller does."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, runtime: model.ControllerRuntime, resolve: Resolve | None = None
+    ) -> None:
+        self._loop = loop
+        self._runtime = runtime
+        self.table = runtime.table
+        self.config: RouterConfig | None = None  # the applied one
+        self.draining = False
+        self.reloads = ReloadCounts()
+        self._ended: asyncio.Future[int] = loop.create_future()
+        self._running: asyncio.Future[dict[str, int]] = loop.create_future()
+        self._reload: asyncio.Task[None] | None = None
+        self._link = SupervisorLink(loop, runtime.supervisor, self._on_message, self.end)
+        self._host = LocalHost(self._link.send)
+        self._checker = HealthChecker(loop, self.table)
+        around = Surroundings(loop, self.table, self._checker, self._host, resolve or SystemResolver(loop))
+        self.reconciler = Reconciler(around)
+
+    async def run(self) -> int:
+        """Until the supervisor's end closes or `end` is called. The exit code."""
+        self._loop.add_reader(self._runtime.eventfd, self._on_ring)
+        try:
+            await self._begin()
+            return await self._ended
+        finally:
+            self._loop.remove_reader(self._runtime.eventfd)
+            self._checker.stop()
+            self._link.close()
+
+    def end(self, code: int = EXIT_OK) -> None:
+        """`run` returns."""
+        if not self._ended.done():
+            self._ended.set_result(code)
+
+    def wanted(self) -> dict[str, int]:
+        """How many replicas each deployment should have."""
+        return {name: deployment.wanted for name, deployment in list(self.reconciler.live.items())}
+
+    # --- start ---
+
+    async def _begin(self) -> None:
+        try:
+            config = self._left_behind()
+            if config is not None:
+                await self._take_up(config)
+            else:
+                loaded = await self._load()
+                await self._apply(loaded)
+        except FeError as error:
+            self._give_up(str(error), error.exit_code)
+        except Exception as error:
+            log.exception("the controller cannot start")
+            self._give_up(f"the controller cannot start: {error}", EXIT_INTERNAL)
+        else:
+            self._link.send(model.Ready())
+            self._on_second()
+
+    def _give_up(self, why: str, code: int) -> None:
+        self._link.send(model.Fatal(why, code))
+        self.end(code)
+
+    def _left_behind(self) -> RouterConfig | None:
+        """What a former controller had applied."""
+        raw = load_state(self._runtime.state_fd)
+        if raw is None:
+            return None
+        try:
+            return decode_config(raw)
+        except msgspec.DecodeError as error:
+            log.error("the configuration of the former controller cannot be read (%s); the file is loaded", error)
+            return None
+
+    async def _take_up(self, config: RouterConfig) -> None:
+        self._link.send(model.ListReplicas())
+        running = await asyncio.wait_for(self._running, RUNNING_WITHIN)
+        self.reconciler.take_up(build_plans(config), running)
+        await self._apply(config)
+        log.info("taken over from a former controller: %d local replicas run on", len(running))
+
+    # --- configuration ---
+
+    async def _load(self) -> RouterConfig:
+        loaded = await asyncio.to_thread(load, self._runtime.config_path)
+        for note in loaded.notes:
+            log.info("configuration: %s", note)
+        return loaded.config
+
+    async def _apply(self, config: RouterConfig) -> None:
+        def commit() -> None:
+            save_state(self._runtime.state_fd, encode_config(config))
+            self.config = config
+            self.reloads.applied += 1
+            self.reloads.last_ok = True
+            self.reloads.last_applied = time.time()
+
+        await self.reconciler.apply(
+            build_plans(config),
+            needs_ready(self.config, config),
+            lambda deployments: encode_for_workers(config, deployments),
+            commit,
+        )
+
+    def on_hangup(self) -> None:
+        """SIGHUP: the configuration is loaded again. A reload that still waits for replicas gives way to this one."""
+        former = self._reload
+        self._reload = self._loop.create_task(self._reload_after(former))
+
+    async def _reload_after(self, former: asyncio.Task[None] | None) -> None:
+        if former is not None and not former.done():
+            log.info("the reload under way gives way to a newer one")
+            former.cancel()
+            await asyncio.wait([former])
+        problems = await self._try_reload()
+        if problems:
+            self.reloads.refused += 1
+            self.reloads.last_ok = False
+            for problem in problems:
+                log.error("reload refused, the running configuration stays: %s", problem)
+        else:
+            log.info("configuration reloaded: version %d of the snapshot", self.reconciler.version)
+        self._link.send(model.Reloaded("; ".join(problems) or None))
+
+    async def _try_reload(self) -> list[str]:
+        """What was wrong; empty: the configuration of the file is applied."""
+        if self.draining or self.config is None:
+            return ["fe-serve is starting or ending"]
+        try:
+            config = await self._load()
+            if differences := static_differences(self.config, config):
+                return differences
+            await self._apply(config)
+        except ConfigError as error:
+            return error.problems
+        except Exception as error:
+            log.exception("the reload failed")
+            return [f"internal error: {error}"]
+        return []
+
+    # --- what happens ---
+
+    def _on_second(self) -> None:
+        if not self._ended.done():
+            self._link.send(model.Alive())
+            self._loop.call_later(ALIVE_PERIOD, self._on_second)
+
+    def _on_message(self, message: model.ToController) -> None:
+        if isinstance(message, model.Spawned):
+            self._host.on_spawned(message)
+        elif isinstance(message, model.Exited):
+            self._host.on_exited(message)
+        elif isinstance(message, model.Running):
+            if not self._running.done():
+                self._running.set_result(message.replicas)
+        else:
+            self._on_drain()
+
+    def _on_drain(self) -> None:
+        log.debug("draining: no scaling, no probes")
+        self.draining = True
+        self._checker.stop()
+
+    def _on_ring(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._runtime.eventfd, 8)
+        self._checker.scan()
+        self.reconciler.poke()

@@ -1,0 +1,74 @@
+"""The interface between a deployment and whatever its replicas come from.
+
+Owns: `Provider` (says which replicas exist, can be told how many there should be, can be ended) and `Fleet` (what it
+may do with its deployment's replicas). Never: the lease table and probes, which stand behind `Fleet`. See `static` and
+`process` for the kinds, `fe.control.deployment` for the fleet.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Protocol
+
+
+class Fleet(Protocol):
+    """A deployment's replicas, as a provider sees them. A replica is named by a key that its provider chooses."""
+
+    name: str  # "endpoint/deployment", for messages
+
+    def add(self, key: str, sockaddr: bytes, *, local: bool) -> bool:
+        """A replica exists at this address. One that is draining is taken back. It is used once it is ready.
+
+        False: the table has no room for it; to be tried again later.
+        """
+
+    def adopt_record(self, key: str, sockaddr: bytes, *, local: bool) -> bool:
+        """As `add`, for a replica that a former controller knew. False: it was being drained, and is."""
+
+    def drain(self, key: str) -> None:
+        """No new request goes there; what is in flight stays."""
+
+    def discard(self, key: str) -> None:
+        """The replica is gone or empty: its record is freed (with its last lease, if any is left)."""
+
+    def is_ready(self, key: str) -> bool:
+        """New requests go there."""
+
+    def in_flight(self, key: str) -> int:
+        """Leases held there; 0 when it is not known."""
+
+
+class Provider(abc.ABC):
+    """A source of replicas for one deployment. All methods are called from the loop and return at once."""
+
+    kind: str
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Begins to say which replicas exist."""
+
+    @abc.abstractmethod
+    def scale(self, count: int) -> None:
+        """There should be `count` replicas from now on. A static list is what it is and takes no notice."""
+
+    @abc.abstractmethod
+    def on_change(self) -> None:
+        """A replica has become ready or unready, or has emptied: time for the next step."""
+
+    def restart(self, key: str) -> bool:  # noqa: ARG002
+        """A replica failed its liveness probe. False: this kind cannot restart one."""
+        return False
+
+    @abc.abstractmethod
+    def retire(self) -> None:
+        """Ends every replica: drained first, at most for the limit given at construction. `retired` tells when."""
+
+    @property
+    @abc.abstractmethod
+    def retired(self) -> bool:
+        """After `retire`: nothing is left."""
+
+    @property
+    @abc.abstractmethod
+    def wanted(self) -> int:
+        """How many replicas there should be; for a static list, how many there are."""

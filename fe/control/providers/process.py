@@ -1,0 +1,288 @@
+"""Replicas that fe runs itself: a command, started n times, each with a port of its own.
+
+Owns: how many run, which revision of the command they run, restarts with back-off, the roll-out of a changed command
+replica by replica (one more than wanted at most), and the end of each. Never: fork or kill (the supervisor does, see
+`local`), probes, the table. A replica's id carries port and revision, so that a restarted controller can take it up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import hashlib
+import json
+import logging
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from fe.config.schema import ProcessReplicas, RouterConfig
+from fe.config.snapshot import process_start
+from fe.control.addresses import pack_inet
+from fe.control.providers.base import Fleet, Provider
+from fe.control.providers.local import LocalHost, ReplicaId
+from fe.model import Spawn
+
+log = logging.getLogger("fe.control.process")
+
+BACKOFF_FIRST: Final = 0.5  # seconds before the second restart in a row; the first comes at once
+BACKOFF_MOST: Final = 30.0
+SETTLED: Final = 10.0  # a replica that has run this long does not count as crashing
+CRASH_LOOP: Final = 3  # crashes in a row that are worth a louder word
+POLL: Final = 0.1  # while something drains; leases given back also ring
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    """What to run, and the configuration that it stands in (whose keys replicas must not inherit)."""
+
+    process: ProcessReplicas
+    config: RouterConfig = field(compare=False, repr=False)
+
+    @property
+    def revision(self) -> str:
+        """Differs whenever replicas have to be replaced; says nothing about the values."""
+        own = self.process
+        document = json.dumps([own.command, sorted(own.env.items()), own.cwd, own.output])
+        return hashlib.sha256(document.encode()).hexdigest()[:12]
+
+
+class Stage(enum.Enum):
+    """Where a local replica is in its life."""
+
+    SPAWNING = 1  # asked for
+    RUNNING = 2
+    RESTARTING = 3  # failed its liveness probe: asked to end, to be replaced when it has
+    DRAINING = 4  # gets nothing new
+    STOPPING = 5  # asked to end
+
+
+LIVE: Final = (Stage.SPAWNING, Stage.RUNNING, Stage.RESTARTING)
+
+
+@dataclass(eq=False)
+class Instance:
+    """One local replica."""
+
+    id: ReplicaId
+    stage: Stage
+    born: float
+    deadline: float = 0.0  # DRAINING: the end of its patience
+
+    @property
+    def key(self) -> str:
+        return self.id.text
+
+
+class ProcessProvider(Provider):
+    """The local replicas of one deployment."""
+
+    kind = "process"
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        loop: asyncio.AbstractEventLoop,
+        host: LocalHost,
+        spec: ProcessSpec,
+        count: int,
+        drain_limit: float,
+    ) -> None:
+        self._fleet = fleet
+        self._loop = loop
+        self._host = host
+        self._spec = spec
+        self._revision = spec.revision
+        self._count = count
+        self._drain_limit = drain_limit
+        self._instances: dict[str, Instance] = {}
+        self._crashes = 0  # in a row
+        self._spawn_after = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._retiring = False
+
+    # --- the provider's interface ---
+
+    def start(self) -> None:
+        self._step()
+
+    def adopt(self, ids: Sequence[ReplicaId]) -> None:
+        """Before `start`: local replicas of this deployment that run already."""
+        for id_ in ids:
+            instance = Instance(id_, Stage.RUNNING, self._loop.time() - SETTLED)
+            self._instances[id_.text] = instance
+            self._host.take(id_.text, self)
+            if not self._fleet.adopt_record(id_.text, pack_inet("127.0.0.1", id_.port), local=True):
+                self._drain(instance)
+
+    def update(self, spec: ProcessSpec, count: int, drain_limit: float) -> None:
+        """Another command or number from now on; running replicas of another revision are replaced one by one."""
+        if spec.revision != self._revision:
+            log.info("%s: the command has changed; its replicas are replaced one by one", self._fleet.name)
+            self._crashes, self._spawn_after = 0, 0.0
+        self._spec, self._revision, self._count, self._drain_limit = spec, spec.revision, count, drain_limit
+        self._step()
+
+    def scale(self, count: int) -> None:
+        self._count = count
+        self._step()
+
+    def on_change(self) -> None:
+        self._step()
+
+    def restart(self, key: str) -> bool:
+        instance = self._instances.get(key)
+        if instance is not None and instance.stage is Stage.RUNNING:
+            instance.stage = Stage.RESTARTING
+            self._fleet.drain(key)
+            self._host.stop(key)
+        return True
+
+    def retire(self) -> None:
+        self._retiring = True
+        self._step()
+
+    @property
+    def retired(self) -> bool:
+        return self._retiring and not self._instances
+
+    @property
+    def wanted(self) -> int:
+        return self._count
+
+    # --- what the supervisor says ---
+
+    def on_spawned(self, key: str, error: str | None) -> None:
+        """A replica was started, or could not be."""
+        instance = self._instances.get(key)
+        if instance is None:
+            return
+        if error is not None:
+            self._forget(instance)
+            self._note_crash(f"cannot be started: {error}", 0.0)
+        elif instance.stage is Stage.SPAWNING:
+            instance.stage = Stage.RUNNING
+            if not self._fleet.add(key, pack_inet("127.0.0.1", instance.id.port), local=True):
+                self._stop(instance)
+        self._step()
+
+    def on_exited(self, key: str, status: int) -> None:
+        """A replica and its whole process group are gone."""
+        instance = self._instances.get(key)
+        if instance is None:
+            return
+        self._forget(instance)
+        if instance.stage in LIVE and not self._retiring:
+            how = f"ended by signal {-status}" if status < 0 else f"ended with status {status}"
+            self._note_crash(how, self._loop.time() - instance.born)
+        self._step()
+
+    # --- one step towards what should be ---
+
+    def _step(self) -> None:
+        draining = [instance for instance in self._instances.values() if instance.stage is Stage.DRAINING]
+        now = self._loop.time()
+        for instance in draining:
+            if self._fleet.in_flight(instance.key) == 0 or now >= instance.deadline:
+                self._stop(instance)
+        if self._retiring:
+            for instance in [one for one in self._instances.values() if one.stage in LIVE]:
+                self._drain(instance)
+        else:
+            self._grow(now)
+            self._shrink()
+        self._arm(now)
+
+    def _live(self) -> list[Instance]:
+        return [instance for instance in self._instances.values() if instance.stage in LIVE]
+
+    def _grow(self, now: float) -> None:
+        live = self._live()
+        current = sum(instance.id.revision == self._revision for instance in live)
+        ending = any(one.stage not in LIVE and one.id.revision != self._revision for one in self._instances.values())
+        surge = 1 if current < len(live) and not ending else 0
+        total = len(live)
+        while current < self._count and total < self._count + surge and now >= self._spawn_after:
+            self._spawn(now)
+            current += 1
+            total += 1
+
+    def _shrink(self) -> None:
+        live = self._live()
+        ready = [instance for instance in live if self._fleet.is_ready(instance.key)]
+        surplus = len(live) - self._count
+        for instance in self._by_expendability(live, ready):
+            if surplus <= 0:
+                return
+            if instance in ready:
+                if instance.id.revision != self._revision and len(ready) - 1 < self._count:
+                    return  # its successor is not ready yet
+                ready.remove(instance)
+            self._drain(instance)
+            surplus -= 1
+
+    def _by_expendability(self, live: list[Instance], ready: list[Instance]) -> list[Instance]:
+        """Old revisions first, and among equals those that serve nothing."""
+        return sorted(
+            live,
+            key=lambda one: (one.id.revision == self._revision, one in ready, self._fleet.in_flight(one.key)),
+        )
+
+    def _spawn(self, now: float) -> None:
+        try:
+            port = self._host.free_port()
+        except OSError as error:
+            self._note_crash(f"cannot be started: {error}", 0.0)
+            return
+        id_ = ReplicaId(self._fleet.name, port, self._revision, secrets.token_hex(6))
+        instance = self._instances[id_.text] = Instance(id_, Stage.SPAWNING, now)
+        process = self._spec.process
+        argv, env, output = process_start(process, port, self._host.environment, self._spec.config)
+        self._host.spawn(self, Spawn(instance.key, argv, env, process.cwd, output, process.stop_grace))
+        log.info("%s: starting a replica on port %d", self._fleet.name, port)
+
+    def _drain(self, instance: Instance) -> None:
+        instance.stage = Stage.DRAINING
+        instance.deadline = self._loop.time() + self._drain_limit
+        self._fleet.drain(instance.key)
+        if self._fleet.in_flight(instance.key) == 0:
+            self._stop(instance)
+
+    def _stop(self, instance: Instance) -> None:
+        left = self._fleet.in_flight(instance.key)
+        if left:
+            log.warning("%s: replica %s is ended with %d requests in flight", self._fleet.name, instance.key, left)
+        instance.stage = Stage.STOPPING
+        self._host.stop(instance.key)
+
+    def _forget(self, instance: Instance) -> None:
+        del self._instances[instance.key]
+        self._host.forget(instance.key)
+        self._fleet.discard(instance.key)
+
+    def _note_crash(self, how: str, ran: float) -> None:
+        self._crashes = 1 if ran >= SETTLED else self._crashes + 1
+        delay = 0.0 if self._crashes == 1 else min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** (self._crashes - 2))
+        self._spawn_after = self._loop.time() + delay
+        output = self._spec.process.output
+        where = f"its output is in {output}" if output else "its output is above, on fe's stderr"
+        if self._crashes >= CRASH_LOOP:
+            log.error(
+                "%s: a replica %s after %.1f s, crash %d in a row; next start in %.1f s; %s",
+                self._fleet.name, how, ran, self._crashes, delay, where,
+            )  # fmt: skip
+        else:
+            log.warning("%s: a replica %s after %.1f s and is restarted; %s", self._fleet.name, how, ran, where)
+
+    def _arm(self, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        delay: float | None = None
+        if any(instance.stage is Stage.DRAINING for instance in self._instances.values()):
+            delay = POLL
+        elif now < self._spawn_after and len(self._live()) < self._count and not self._retiring:
+            delay = self._spawn_after - now + 0.001
+        if delay is not None:
+            self._timer = self._loop.call_later(delay, self._step)
