@@ -67,7 +67,7 @@ struct keeper_state {
     pid_t command;
     int exec_fd; /* EOF when the command has been executed; an errno when it could not be; -1 afterwards */
     int signal_fd;
-    int want_stop, want_kill, dead, failed;
+    int want_stop, want_kill, dead, failed, told_rest;
     enum { KEEPER_RUNNING, KEEPER_ENDING, KEEPER_KILLING } phase;
     int64_t deadline_ms;
 };
@@ -264,6 +264,10 @@ static int keeper_step(struct keeper_state *state, long grace_ms)
         kill(-state->command, SIGCONT);
         state->phase = KEEPER_ENDING;
         state->deadline_ms = now + grace_ms;
+    }
+    if (state->phase == KEEPER_ENDING && state->dead && in_group && !state->told_rest) {
+        kill(-state->command, SIGTERM); /* who was forked while the first one was on its way has not got it */
+        state->told_rest = 1;
     }
     if (state->phase != KEEPER_KILLING
         && (state->want_kill

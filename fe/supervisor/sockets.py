@@ -16,7 +16,6 @@ import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from fe.errors import ResourceError
 from fe.model import Listener
@@ -25,7 +24,7 @@ BACKLOG = 65_535  # the kernel cuts it to net.core.somaxconn
 _LOCK_LIMIT = 2.0  # seconds to wait for another fe-serve that is opening a socket in the same directory
 
 _MENDS = {
-    errno.EADDRINUSE: "another process listens there; stop it or choose another address",
+    errno.EADDRINUSE: "something listens there already; stop it or choose another address",
     errno.EACCES: "no permission; ports below 1024 and foreign directories need privileges",
     errno.EPERM: "no permission",
     errno.EADDRNOTAVAIL: "this machine has no such address",
@@ -49,7 +48,7 @@ class Sockets:
             for address in listen:
                 self._open_listener(address, workers)
             for address in admin:
-                self.admin.extend(found for [found] in self._open(address, 1))
+                self._open_admin(address)
         except BaseException:
             self.close()
             raise
@@ -71,32 +70,19 @@ class Sockets:
         return list(dict.fromkeys(describe(listener.socket) for listener in self.listeners))
 
     def _open_listener(self, address: str, workers: int) -> None:
-        shared = address.startswith("unix:")
-        for group in self._open(address, 1 if shared else workers):
-            for index, opened in enumerate(group):
-                self.listeners.append(Listener(opened, address, None if shared else index))
+        with _described(address):
+            if address.startswith("unix:"):
+                self.listeners.append(Listener(self._open_unix(address.removeprefix("unix:")), address, None))
+                return
+            for index, opened in enumerate(_open_tcp(address, workers)):
+                self.listeners.append(Listener(opened, address, index))
 
-    def _open(self, address: str, count: int) -> Iterator[list[socket.socket]]:
-        """One group of sockets for each address that `address` stands for (a name may have several)."""
-        if address.startswith("unix:"):
-            with _described(address):
-                yield [self._open_unix(address.removeprefix("unix:"))]
-            return
-        found, refused = 0, None
-        for family, sockaddr in _resolve(address):
-            try:
-                with _described(address):
-                    group = _open_tcp(family, sockaddr, count)
-            except ResourceError as error:
-                # "localhost" stands for ::1 as well, also on machines that have no IPv6.
-                if error.__cause__.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # type: ignore[union-attr]
-                    raise
-                refused = error
-                continue
-            found += 1
-            yield group
-        if not found and refused is not None:
-            raise refused
+    def _open_admin(self, address: str) -> None:
+        with _described(address):
+            if address.startswith("unix:"):
+                self.admin.append(self._open_unix(address.removeprefix("unix:")))
+            else:
+                self.admin.extend(_open_tcp(address, 1))
 
     def _open_unix(self, path: str) -> socket.socket:
         with contextlib.ExitStack() as stack:
@@ -130,22 +116,16 @@ def describe(bound: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _resolve(address: str) -> list[tuple[socket.AddressFamily, tuple[Any, ...]]]:
-    host, _, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    try:
-        found = socket.getaddrinfo(host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, ValueError) as error:
-        raise ResourceError(f"cannot listen on {address}: {error}") from error
-    return list(dict.fromkeys((family, sockaddr) for family, _, _, _, sockaddr in found))
-
-
-def _open_tcp(family: socket.AddressFamily, sockaddr: tuple[Any, ...], count: int) -> list[socket.socket]:
+def _open_tcp(address: str, count: int) -> list[socket.socket]:
     """`count` sockets that share the port by SO_REUSEPORT, and with nobody outside this process.
 
     The option would let a second fe-serve of the same user join silently. So the first socket binds and listens
     without it, which fails while anybody else listens there, and gets it afterwards.
     """
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sockaddr = (host, int(port))
     with contextlib.ExitStack() as stack:
         group: list[socket.socket] = []
         for index in range(count):
