@@ -60,7 +60,7 @@ def logger(name: str) -> Logger:
 
 
 def configure(process: str, *, level: str = "info", form: str = "human", fd: int = 2) -> None:
-    """Sets up logging for this process and its forks. `form` is "human" or "json"; the fd stays the caller's."""
+    """Sets up logging here and in what is forked from here. `form`: "human" or "json"; the fd stays the caller's."""
     set_process(process)
     handler = _Handler(Output(fd))
     handler.setFormatter(_JsonFormatter() if form == "json" else _HumanFormatter())
@@ -84,6 +84,17 @@ def open_file(path: str | None) -> int:
     if path is None:
         return 2
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o640)
+
+
+def reopen_file(path: str, fd: int) -> None:
+    """Lets `fd` go on in a new file of this name, after the old one was moved. The old one stays if there is none."""
+    try:
+        new = open_file(path)
+    except OSError as error:
+        logger("log").warning("the log file could not be opened again", file=path, reason=error.strerror)
+        return
+    os.dup2(new, fd, inheritable=False)
+    os.close(new)
 
 
 def ensure_standard_fds() -> None:

@@ -1,13 +1,12 @@
-"""How each kind of value is read: numbers, durations, sizes, names, addresses, networks, secrets, commands.
+"""How each kind of value is read: numbers, durations, sizes, names, addresses, networks, commands.
 
 Owns: the spelling that is accepted for a kind, and what is said when it is not. Never: structs and unknown keys
-(`fe.config.reader`), what several values mean together (`fe.config.rules`). No message made here shows a secret or the
-value of an environment variable.
+(`fe.config.reader`), secrets (`fe.config.credentials`), what values mean together (`fe.config.rules`). No message made
+here shows the value of an environment variable.
 """
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import math
 import os
@@ -20,7 +19,7 @@ import msgspec
 
 from fe.config import schema
 from fe.config.addresses import AddressError, listen_address, replica_address
-from fe.config.annotations import Secret, key
+from fe.config.annotations import key
 from fe.config.problems import Place, did_you_mean, shown
 from fe.config.reader import (
     INVALID,
@@ -34,12 +33,10 @@ from fe.config.reader import (
     read_struct,
     wrong_type,
 )
-from fe.config.source import Mapping, Node, Scalar, Sequence, read_regular
+from fe.config.source import Mapping, Node, Scalar, Sequence
 
 TRUE: Final = frozenset(("true", "yes", "on"))
 FALSE: Final = frozenset(("false", "no", "off"))
-MAX_SECRET_BYTES: Final = 64 * 1024
-SHORT_KEY: Final = 16
 
 _INTEGER = re.compile(r"[-+]?[0-9][0-9_]*")
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
@@ -224,10 +221,10 @@ def _routes(reader: Reader, node: Node, place: Place, _field: Field) -> Any:
     for at, item in list_items(reader, node, place):
         if isinstance(item, Mapping) and not item.entries:
             problem(reader, at, "has neither host nor path_prefix", "write path_prefix: / for every path")
+            routes.append(schema.Route())  # keeps the places of those that follow
             continue
         route = read_struct(reader, item, at, schema.Route)
-        if isinstance(route, schema.Route):
-            routes.append(route)
+        routes.append(schema.Route() if isinstance(route, Invalid) else route)
     return tuple(routes)
 
 
@@ -317,7 +314,7 @@ def _environment(reader: Reader, node: Node, place: Place, _field: Field) -> Any
     return values
 
 
-# --- commands, replicas, secrets -------------------------------------------------------------------------------------
+# --- commands and replicas -------------------------------------------------------------------------------------------
 
 
 @kind("command")
@@ -357,7 +354,7 @@ def _replicas(reader: Reader, node: Node, place: Place, _field: Field) -> Any:
 
 
 def _located(process: schema.ProcessReplicas, folder: str) -> schema.ProcessReplicas:
-    """The process with folder and program as whole paths; the program is looked for in that folder, as by exec."""
+    """The process with whole paths; that of its program is taken from its working directory, as exec does."""
     cwd = process.cwd or folder
     program, *rest = process.command or ("",)
     if "/" in program:
@@ -366,40 +363,3 @@ def _located(process: schema.ProcessReplicas, folder: str) -> schema.ProcessRepl
 
 
 _NO_META: Final = key("addresses")
-
-
-@kind("secret")
-def _secret(reader: Reader, node: Node, place: Place, _field: Field) -> Any:
-    if not isinstance(node, Scalar):
-        return wrong_type(reader, node, place, "text, file:PATH or env:NAME", show=False)
-    if node.text.startswith("file:"):
-        clear, origin = _secret_file(reader, place, node.text.removeprefix("file:")), "file"
-    elif node.text.startswith("env:"):
-        origin = node.text
-        clear = reader.environ.get(node.text.removeprefix("env:"))
-        if clear is None:
-            return problem(reader, place, f"the environment variable {shown(origin.removeprefix('env:'))} is not set")
-    else:
-        clear, origin = node.text, "plain"
-    if clear is None:
-        return INVALID
-    if not clear:
-        return problem(reader, place, "is empty", "an empty key would let everybody in")
-    if not clear.isascii() or not clear.isprintable() or " " in clear:
-        return problem(reader, place, "has a blank, a line end or a character outside ASCII, which no client can send")
-    if len(clear) < SHORT_KEY:
-        reader.findings.note(place, f"is shorter than {SHORT_KEY} characters: easy to guess")
-    return Secret(hashlib.sha256(clear.encode()).digest(), origin)
-
-
-def _secret_file(reader: Reader, place: Place, name: str) -> str | None:
-    """The text of a secret's file without its last line end; None after a problem."""
-    path = os.path.join(reader.folder, name)
-    try:
-        raw, mode = read_regular(path, MAX_SECRET_BYTES)
-    except ValueError as error:
-        problem(reader, place, f"the file {shown(path, 200)} {error}")
-        return None
-    if mode & 0o007:
-        reader.findings.note(place, f"the file {shown(path, 200)} is open to every user of this machine (chmod o-rwx)")
-    return raw.decode("utf-8", "replace").removesuffix("\n").removesuffix("\r")

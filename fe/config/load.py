@@ -14,7 +14,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-import fe.config.kinds  # noqa: F401 - registers the kinds of values
+import fe.config.credentials
+import fe.config.kinds  # noqa: F401 - these two register the kinds of values
 from fe.config import rules, schema, source
 from fe.config.problems import Findings, Place, did_you_mean
 from fe.config.reader import (

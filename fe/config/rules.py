@@ -16,6 +16,7 @@ from typing import Any
 from fe.config import schema
 from fe.config.addresses import parse_address
 from fe.config.problems import Findings, Place, did_you_mean, shown
+from fe.config.snapshot import snapshot_bytes
 
 _AZUREML_PREFIXES = ("/api/v1/endpoint", "/api/v1/service")
 
@@ -48,7 +49,6 @@ class EndpointEntry:
 def check(config: schema.RouterConfig, endpoints: list[EndpointEntry], router: Place, findings: Findings) -> None:
     """Adds every problem and note across fields to the findings."""
     _check_listeners(config, router, findings)
-    _check_limits(config, router, findings)
     _check_unique(((entry.place, entry.endpoint.name) for entry in endpoints), "endpoint", findings)
     _check_routes(endpoints, findings)
     if not endpoints:
@@ -58,7 +58,8 @@ def check(config: schema.RouterConfig, endpoints: list[EndpointEntry], router: P
         _check_traffic(entry, findings)
         _check_unique(((d.place, d.deployment.name) for d in entry.deployments), "deployment", findings)
         for deployment in entry.deployments:
-            _check_deployment(deployment, entry, config, findings)
+            _check_deployment(deployment, config, findings)
+    _check_limits(config, router, findings)
 
 
 # --- the router ------------------------------------------------------------------------------------------------------
@@ -106,6 +107,12 @@ def _check_limits(config: schema.RouterConfig, router: Place, findings: Findings
             findings.problem(
                 at.key(name), f"{most} is less than the {there} {name} that are configured", f"raise limits.{name}"
             )
+
+    if not findings.problems:  # else names may be missing, and the sum would mislead
+        size = snapshot_bytes(config)
+        if size > limits.config_bytes:
+            reason = f"{limits.config_bytes:,} is less than the {size:,} bytes that workers have to be told"
+            findings.problem(at.key("config_bytes"), reason, "raise limits.config_bytes")
 
 
 def _check_unique(names: Iterable[tuple[Place, str]], what: str, findings: Findings) -> None:
@@ -173,18 +180,13 @@ def _check_traffic(entry: EndpointEntry, findings: Findings) -> None:
 # --- a deployment ----------------------------------------------------------------------------------------------------
 
 
-def _check_deployment(
-    entry: DeploymentEntry, endpoint: EndpointEntry, config: schema.RouterConfig, findings: Findings
-) -> None:
+def _check_deployment(entry: DeploymentEntry, config: schema.RouterConfig, findings: Findings) -> None:
     deployment, place = entry.deployment, entry.place
     _check_scale(entry, findings)
     if isinstance(deployment.replicas, schema.StaticReplicas):
         _check_static(entry, deployment.replicas, config, findings)
     elif isinstance(deployment.replicas, schema.ProcessReplicas):
         _check_process(place.key("replicas").key("process"), deployment.replicas, findings)
-    settings = deployment.request_settings
-    if settings.on_disconnect == "abort" and "abandon_timeout_ms" in endpoint.own:
-        findings.note(place, "abandon_timeout_ms is not used with on_disconnect abort")
 
 
 def _check_scale(entry: DeploymentEntry, findings: Findings) -> None:

@@ -17,9 +17,16 @@ MOST_DESCRIPTORS = 1 << 20  # some containers allow a thousand times more; nobod
 
 def usable_cpus(root: Path = Path("/")) -> int:
     """Processors this process may use: its affinity, and the cgroup's CPU quota (v1 or v2) rounded up; at least 1."""
+    return explain_cpus(root)[0]
+
+
+def explain_cpus(root: Path = Path("/")) -> tuple[int, str]:
+    """What `usable_cpus` returns, and in words where it comes from."""
     affinity = len(os.sched_getaffinity(0))
     quota = min(_quotas(root), default=math.inf)
-    return max(1, min(affinity, math.ceil(quota) if math.isfinite(quota) else affinity))
+    usable = max(1, min(affinity, math.ceil(quota) if math.isfinite(quota) else affinity))
+    limit = f"CPU quota of the cgroup {quota:g}" if math.isfinite(quota) else "no CPU quota of a cgroup"
+    return usable, f"CPUs by affinity {affinity}, {limit}"
 
 
 def raise_descriptor_limit() -> tuple[int, int]:
