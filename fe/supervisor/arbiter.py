@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import logging
 import os
 import select
 import signal
@@ -28,6 +27,7 @@ from functools import partial
 from fe import _keeper
 from fe._core import Limits, Table
 from fe.errors import FeError, ResourceError
+from fe.log import logger
 from fe.model import ControllerRuntime, Drain, WorkerRuntime
 from fe.supervisor import children
 from fe.supervisor.limits import raise_descriptor_limit
@@ -37,7 +37,7 @@ from fe.supervisor.signals import Signals
 from fe.supervisor.sockets import Sockets, describe
 from fe.supervisor.workers import Workers
 
-log = logging.getLogger("fe.supervisor")
+log = logger("supervisor")
 
 TICK = 1.0  # seconds between rounds when nothing happens; a quarter of worker_timeout when that is less
 STARTING_TICK = 0.02  # while somebody starts: that they serve is read from the table
@@ -132,11 +132,11 @@ class Supervisor:
         self._others = _own_children()  # of whoever called exec on us; none of ours
         _keeper.become_subreaper()
         for where in self._sockets.addresses():
-            log.info("listening on %s", where)
+            log.info(f"listening on {where}")
         for admin in self._sockets.admin:
-            log.info("admin on %s", describe(admin))
-        log.info("pid %d starts %d workers; table %.0f MB, %d descriptors each",
-                 os.getpid(), settings.workers, self._table.size / 1e6, raised)  # fmt: skip
+            log.info(f"admin on {describe(admin)}")
+        table_mb = round(self._table.size / 1e6, 1)
+        log.info("starting", workers=settings.workers, table_mb=table_mb, descriptors=raised)
         self._notifier.status("starting")
         children.freeze_memory()
 
@@ -205,7 +205,7 @@ class Supervisor:
             if number in (signal.SIGTERM, signal.SIGINT):
                 self._on_stop(signal.Signals(number).name)
             elif number == signal.SIGHUP:
-                log.info("SIGHUP: reload")
+                log.info("reload asked for")
                 self._link.request_reload()
             elif number == signal.SIGUSR1:
                 self._reopen_logs()
@@ -250,7 +250,7 @@ class Supervisor:
             workers = self._settings.workers
             if not self._announced and self._serving == workers and self._link.ready_since is not None:
                 self._announced = True
-                log.info("ready: %d workers serve", workers)
+                log.info("ready", workers=workers)
                 self._notifier.ready()
             self._notifier.status(f"{self._serving} of {workers} workers serve" if self._announced else "starting")
         interval = self._notifier.watchdog_interval
@@ -266,7 +266,7 @@ class Supervisor:
             return  # there, strangers may become our children too, and the kernel ends everybody with us
         known = {self._link.pid, *self._link.replicas.keepers(), *(seat.pid for seat in self._workers.seats)}
         for pid in _own_children() - known - self._others:
-            log.warning("process %d was left behind by a killed keeper: it is killed", pid)
+            log.warning("killed a process that a killed keeper left behind", pid=pid)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
             self._sweep_until = now + 1.0
@@ -288,13 +288,13 @@ class Supervisor:
         if self._phase is Phase.SERVING:
             self._drain(name)
             return
-        log.warning("%s again: everything ends at once", name)
+        log.warning("told to end again: everything ends at once", signal=name)
         self._phase = Phase.ENDING
         self._deadline = time.monotonic() + END_LIMIT
         self._kill_all()
 
     def _drain(self, name: str) -> None:
-        log.info("%s: draining, at most %.0f s", name, self._settings.drain_timeout)
+        log.info("draining", signal=name, at_most_s=self._settings.drain_timeout)
         self._phase = Phase.DRAINING
         self._deadline = time.monotonic() + self._settings.drain_timeout + KILL_MARGIN
         self._notifier.stopping()
@@ -310,17 +310,17 @@ class Supervisor:
             if not self._workers.alive():
                 self._end_controller(now)
             elif late:
-                log.error("drain_timeout is over: %d workers are killed", self._workers.alive())
+                log.error("drain_timeout is over: what is left of the workers is killed", workers=self._workers.alive())
                 self._deadline = now + END_LIMIT
                 self._workers.kill()
         elif late:
             if self._link.pid:
-                log.error("the controller does not end: it is killed")
+                log.error("the controller does not end and is killed")
                 self._link.kill()
             self._deadline = None  # replicas have deadlines of their own
 
     def _end_controller(self, now: float) -> None:
-        log.info("workers have ended; controller and %d local replicas follow", len(self._link.replicas))
+        log.info("workers have ended, controller and local replicas follow", replicas=len(self._link.replicas))
         self._phase = Phase.ENDING
         self._deadline = now + CONTROLLER_GRACE
         self._link.terminate()

@@ -20,8 +20,9 @@ from typing import Final, NoReturn
 
 from fe import _keeper
 from fe.errors import EXIT_INTERNAL
+from fe.log import logger, set_process
 
-log = logging.getLogger("fe.supervisor")
+log = logger("supervisor")
 
 # In a child: a terminal sends SIGINT and SIGHUP to the whole group, but only the supervisor decides what they mean.
 # A main that wants SIGHUP (the controller) sets its own handler; the supervisor sends none before it said Ready.
@@ -86,6 +87,7 @@ def _be_child(
         if not _keeper.die_with_parent(signal.SIGKILL, supervisor):
             os._exit(EXIT_INTERNAL)  # it died between the fork and now, so its death signals nothing any more
         _keeper.set_process_name(name)
+        set_process(name.removeprefix("fe-"))
         signal.set_wakeup_fd(-1)
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(number, signal.SIG_IGN if number in _IGNORED else signal.SIG_DFL)
@@ -95,15 +97,15 @@ def _be_child(
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else EXIT_INTERNAL
     except BaseException:
-        _log_crash(name)
+        _log_crash()
     finally:
         _flush()
         os._exit(code & 0xFF)
 
 
-def _log_crash(name: str) -> None:
+def _log_crash() -> None:
     try:
-        log.exception("%s failed", name)
+        log.exception("unhandled exception")
     except BaseException:
         traceback.print_exc()
 

@@ -8,7 +8,6 @@ Read next: fe/model.py for the messages, replicas.py for what most of them are a
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import socket
@@ -19,18 +18,19 @@ from collections.abc import Callable
 import msgspec
 
 from fe.errors import EXIT_CONFIG, EXIT_INTERNAL, EXIT_RESOURCE, EXIT_WORKER, FeError, StartError
+from fe.log import logger
 from fe.model import Alive, Fatal, ListReplicas, Ready, Reloaded, Running, Spawn, Stop, ToController, ToSupervisor
 from fe.supervisor.children import Backoff, describe_exit
 from fe.supervisor.notify import Notifier
 from fe.supervisor.replicas import Replicas
 
-log = logging.getLogger("fe.supervisor")
+log = logger("supervisor")
 
 FAILED_STARTS = 3
 ALIVE_LIMIT = 30.0  # seconds without a sign of life from a controller that gives them
 CLOSED_LIMIT = 5.0  # seconds that a controller may live on without its socket
-RELOAD_LIMIT = 120.0  # seconds until a reload that nobody has finished is given up
-_LARGEST_MESSAGE = 1 << 18  # a whole environment fits
+RELOAD_LIMIT = 600.0  # seconds until a reload is waited for no longer; one that rolls replicas takes its time
+_LARGEST_MESSAGE = 1 << 20  # a whole environment fits
 _MESSAGES_AT_ONCE = 64  # so that a controller that floods us does not keep us from our own work
 _MOST_WAITING = 20_000  # messages it has not read
 _HOPELESS = (EXIT_CONFIG, EXIT_RESOURCE, EXIT_WORKER)
@@ -71,11 +71,12 @@ class Link:
         self.due, self._ready, self._alive, self._murdered = None, False, None, False
         self._started = now
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGEST_MESSAGE)
         try:
             self.pid = self._spawn(theirs, self._starts > 0)
         except OSError as error:
             ours.close()
-            log.error("the controller could not be forked: %s", error.strerror)
+            log.error("the controller could not be forked", reason=error.strerror)
             self.due = now + max(1.0, self._backoff.delay(0.0))
             return
         finally:
@@ -118,7 +119,7 @@ class Link:
                 return
             except OSError as error:
                 if not isinstance(error, BrokenPipeError | ConnectionResetError):
-                    log.error("a message to the controller was lost: %s", error)
+                    log.error("a message to the controller was lost", reason=error, bytes=len(self._waiting[0]))
             self._waiting.popleft()
 
     def on_readable(self, most: int = _MESSAGES_AT_ONCE) -> None:
@@ -149,7 +150,7 @@ class Link:
         """Kills a controller that hangs, gives up reloads that do not end, ends replicas that do not."""
         self.replicas.check(now)
         if self._reload_since is not None and now - self._reload_since > RELOAD_LIMIT:
-            log.error("the reload has not ended within %d s", RELOAD_LIMIT)
+            log.error("the reload has not ended, it is waited for no longer", after_s=RELOAD_LIMIT)
             self._on_reloaded(Reloaded(error="it did not end in time"))
         if not self.pid or self._murdered or self._draining:
             return
@@ -171,7 +172,7 @@ class Link:
             return True
         if self._reload_since is not None:
             self._reload_since, self.reload_wanted = None, True  # its successor does it again
-        log.error("the controller (pid %d) %s; workers go on with the last configuration", pid, describe_exit(status))
+        log.error(f"the controller {describe_exit(status)}; workers go on with what it last applied", ended=pid)
         ran = now - self._started
         if not self._ready:
             self._on_failed_start(status)
@@ -200,7 +201,7 @@ class Link:
     def murder(self, why: str) -> None:
         """Kills it; its end is seen like any other."""
         if self.pid and not self._murdered:
-            log.error("the controller (pid %d) %s: it is killed and replaced", self.pid, why)
+            log.error(f"the controller {why}: it is killed and replaced", victim=self.pid)
             self._murdered = True
             self._signal(signal.SIGKILL)
 
@@ -210,7 +211,7 @@ class Link:
                 raise msgspec.DecodeError(f"it is longer than {_LARGEST_MESSAGE} bytes")
             message: ToSupervisor = self._decoder.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            log.error("the controller sent a message that makes no sense: %s", error)
+            log.error("the controller sent a message that makes no sense", reason=error)
             return
         self._on_message(message)
 
@@ -238,7 +239,7 @@ class Link:
         self._failed_starts = 0
         if self.ready_since is None:
             self.ready_since = now
-        log.info("the controller is ready (pid %d)", self.pid)
+        log.info("the controller is ready", controller=self.pid)
         self._try_reload(now)
 
     def _on_reloaded(self, message: Reloaded) -> None:
@@ -246,14 +247,13 @@ class Link:
         if message.error is None:
             log.info("the configuration was reloaded")
         else:
-            log.error("the configuration was not reloaded, the last one stays: %s", message.error)
+            log.error("the configuration was not reloaded, the last one stays", reason=message.error)
         self._notifier.status("reload failed, see the log" if message.error else "reloaded")
         self._notifier.ready()
-        self._try_reload(time.monotonic())
 
     def _on_fatal(self, message: Fatal) -> None:
         if self.ready_since is not None or self._draining:
-            log.error("the controller cannot start: %s", message.message)  # it ends now; the workers serve on
+            log.error("the controller cannot start", reason=message.message)  # it ends now; the workers serve on
             return
         error = FeError(message.message)
         error.exit_code = message.exit_code if 0 < message.exit_code < 126 else EXIT_INTERNAL
@@ -271,8 +271,8 @@ class Link:
         raise error
 
     def _try_reload(self, now: float) -> None:
-        """One at a time: a change made while one is under way is read by the next."""
-        if self.reload_wanted and self._ready and self._reload_since is None and not self._draining:
+        """Also while one is under way, which may wait for replicas: the controller lets it give way to the newer."""
+        if self.reload_wanted and self._ready and not self._draining:
             self.reload_wanted = False
             self._reload_since = now
             self._signal(signal.SIGHUP)

@@ -8,7 +8,6 @@ Read next: fe/keeper.h (what a keeper does), link.py (where the requests come fr
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import os
 import signal
@@ -18,9 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fe import _keeper
+from fe.log import logger
 from fe.model import Exited, Spawn, Spawned, ToController
 
-log = logging.getLogger("fe.supervisor")
+log = logger("supervisor")
 
 MOST_REPLICAS = 10_000
 MOST_GRACE = 3600.0  # seconds
@@ -79,7 +79,7 @@ class Replicas:
             except (OSError, ValueError) as failure:
                 error = f"{wanted.output or 'the keeper'}: {failure}"
         if error is not None:
-            log.error("replica %s was not started: %s", wanted.id[:_ID_LENGTH], error)
+            log.error("a replica was not started", replica=wanted.id[:_ID_LENGTH], reason=error)
             self._send(Spawned(wanted.id, 0, error))
 
     def stop(self, id: str) -> None:
@@ -122,10 +122,10 @@ class Replicas:
         if replica.failed:
             return True
         if replica.status is None:
-            log.error("the keeper of replica %s was killed", replica.id)
+            log.error("the keeper of a replica was killed", replica=replica.id)
             self._end_group(replica)
         code = os.waitstatus_to_exitcode(status if replica.status is None else replica.status)
-        log.info("replica %s has ended (%s)", replica.id, code)
+        log.info("a replica has ended", replica=replica.id, status=code)
         if not replica.pid:
             self._send(Spawned(replica.id, 0, "its keeper ended before it was executed"))
         else:
@@ -138,10 +138,10 @@ class Replicas:
             if replica.deadline is None or now < replica.deadline:
                 continue
             if replica.stopping:
-                log.error("the keeper of replica %s does not end: it is killed", replica.id)
+                log.error("the keeper of a replica does not end and is killed", replica=replica.id)
                 os.kill(replica.keeper, signal.SIGKILL)
             else:
-                log.error("replica %s was not executed within %d s", replica.id, _START_LIMIT)
+                log.error("a replica was not executed in time", replica=replica.id, after_s=_START_LIMIT)
                 self._stop(replica)
             replica.deadline = now + _KEEPER_LIMIT
 
@@ -191,7 +191,7 @@ class Replicas:
         elif kind == _keeper.FAILED:
             what = {_keeper.STAGE_CWD: "its working directory", _keeper.STAGE_EXEC: "its command"}.get(stage, "set-up")
             replica.failed = True
-            log.error("replica %s was not started: %s: %s", replica.id, what, os.strerror(value))
+            log.error("a replica was not started", replica=replica.id, reason=f"{what}: {os.strerror(value)}")
             self._send(Spawned(replica.id, 0, f"{what}: {os.strerror(value)}"))
 
     def _end_group(self, replica: Replica) -> None:

@@ -8,7 +8,6 @@ Read next: arbiter.py, which calls this in its loop; children.py for the fork.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import time
@@ -17,9 +16,10 @@ from dataclasses import dataclass, field
 
 from fe._core import HOLDER_ACTIVE, Table
 from fe.errors import EXIT_CONFIG, EXIT_CUT_OFF, EXIT_OK, EXIT_RESOURCE, EXIT_WORKER, StartError
+from fe.log import logger
 from fe.supervisor.children import Backoff, describe_exit
 
-log = logging.getLogger("fe.supervisor")
+log = logger("supervisor")
 
 FAILED_STARTS = 3  # in a row, with no other worker serving: there is nothing to hope for
 _HOPELESS = (EXIT_CONFIG, EXIT_RESOURCE, EXIT_WORKER)  # exit codes that say: trying again changes nothing
@@ -66,7 +66,7 @@ class Workers:
             if not seat.served:
                 seat.served = True
                 seat.failed_starts = 0
-                log.info("worker %d serves (pid %d)", seat.index, seat.pid)
+                log.info(f"worker {seat.index} serves", worker=seat.pid)
         return serving
 
     def starting(self) -> bool:
@@ -115,8 +115,8 @@ class Workers:
         if self._draining:
             self._note_drained(seat, status, held)
             return True
-        log.error("worker %d (pid %d) %s after %.1f s; gave back %d leases and waiting requests",
-                  seat.index, pid, describe_exit(status), ran, held)  # fmt: skip
+        what = f"worker {seat.index} {describe_exit(status)}; what it held is given back"
+        log.error(what, ended=pid, ran_s=round(ran, 1), held=held)
         if not seat.served:
             self._on_failed_start(seat, status, hopeless=code in _HOPELESS)
         seat.due = now + seat.backoff.delay(ran if seat.served else 0.0)
@@ -148,7 +148,7 @@ class Workers:
         try:
             seat.pid = self._spawn(seat.index)
         except OSError as error:  # EAGAIN, ENOMEM: the machine may have room again later
-            log.error("worker %d could not be forked: %s", seat.index, error.strerror)
+            log.error(f"worker {seat.index} could not be forked", reason=error.strerror)
             seat.due = seat.started + max(1.0, seat.backoff.delay(0.0))
 
     def _on_failed_start(self, seat: Seat, status: int, hopeless: bool) -> None:
@@ -165,10 +165,10 @@ class Workers:
         code = os.waitstatus_to_exitcode(status)
         if held or code == EXIT_CUT_OFF:
             self.exit_code = EXIT_CUT_OFF
-            log.warning("worker %d %s; %d requests were cut off", seat.index, describe_exit(status), held)
+            log.warning(f"worker {seat.index} {describe_exit(status)}; requests were cut off", held=held)
         elif code != EXIT_OK and not seat.murdered and code != -signal.SIGTERM:
             self.exit_code = self.exit_code or EXIT_WORKER
-            log.error("worker %d %s while draining", seat.index, describe_exit(status))
+            log.error(f"worker {seat.index} {describe_exit(status)} while draining")
 
     def _recover(self, index: int) -> int:
         self._table.mark_absent(index)
@@ -178,7 +178,7 @@ class Workers:
         return now - max(self._table.holder_state(seat.index).beat_ns / 1e9, seat.started)
 
     def _murder(self, seat: Seat, why: str) -> None:
-        log.error("worker %d (pid %d) %s: it is killed and replaced", seat.index, seat.pid, why)
+        log.error(f"worker {seat.index} {why}: it is killed and replaced", victim=seat.pid)
         seat.murdered = True
         os.kill(seat.pid, signal.SIGKILL)
 

@@ -229,7 +229,7 @@ def test_a_killed_keeper_takes_the_command_with_it():
     wait_for(lambda: not kept.left(), "the command is gone")
 
 
-def test_nothing_outlives_a_killed_supervisor(tmp_path):
+def test_nothing_outlives_a_killed_supervisor():
     mark = uuid.uuid4().hex
     script = f"""
 import os, sys, time
