@@ -169,6 +169,7 @@ def _settings(config: RouterConfig, path: str, log_fd: int) -> Settings:
         drain_timeout=config.drain_timeout,
         worker_timeout=config.worker_timeout,
         log_fd=log_fd,
+        log_json=config.log.format == "json",
         reopen_logs=None if file is None else lambda: log.reopen_file(file, log_fd),
     )
 

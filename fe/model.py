@@ -151,6 +151,7 @@ class WorkerRuntime:
     listeners: tuple[Listener, ...]
     drain_timeout: float  # seconds
     log_fd: int  # where access lines go
+    log_json: bool  # as JSON objects, else for people
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ class Settings:
     worker_timeout: float = 10.0
     start_timeout: float = 60.0  # a worker has to serve, a controller to have applied its configuration
     log_fd: int = 2  # where access lines go
+    log_json: bool = False  # as JSON objects, else for people
     reopen_logs: Callable[[], None] | None = None  # SIGUSR1, called in every process
 
 
@@ -143,7 +144,8 @@ class Supervisor:
     def _fork_worker(self, index: int) -> int:
         settings = self._settings
         runtime = WorkerRuntime(
-            self._table, index, self._eventfds, tuple(self._sockets.listeners), settings.drain_timeout, settings.log_fd
+            self._table, index, self._eventfds, tuple(self._sockets.listeners), settings.drain_timeout, settings.log_fd,
+            settings.log_json,
         )
         return self._fork(f"fe-worker-{index}", partial(self._worker_main, runtime), self._forget_in_worker)
 
