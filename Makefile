@@ -37,7 +37,7 @@ build:  ## virtual environment, dependencies, extension modules
 debug: build  ## the package with assertions and crash points, in build/debug
 	@+$(LOCKED) build/debug/.built
 
-coverage: build example  ## run the tests with line coverage of Python and Cython, report in build/coverage-report
+coverage: build debug example  ## run the tests with line coverage of Python and Cython, report in build/coverage-report
 	@+$(LOCKED) build/coverage/.built
 	@$(PY) tools/coverage_run.py $(TESTS)
 
