@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass
 from typing import Final
 
 from fe._core import (
     REPLICA_DRAINING,
+    REPLICA_FREE,
     REPLICA_READY,
     REPLICA_REMOVING,
     REPLICA_STARTING,
     DeploymentLoad,
+    ReplicaLoad,
     Table,
 )
 from fe.control.addresses import display
@@ -61,6 +64,7 @@ class Record:
     """A replica's record in the table."""
 
     index: int
+    incarnation: int  # of the record: it is freed, and used for another replica, when its last lease is gone
     sockaddr: bytes
     local: bool
     subject: Subject | None  # None: draining, not observed
@@ -131,15 +135,13 @@ class Deployment:
             self._poke()
 
     async def close(self) -> None:
-        """Ends the deployment: nothing new, what is in flight and queued is served within the limit, replicas end."""
+        """Ends the deployment, when no new request comes: queue first (removal would empty it), leases, replicas."""
         self._closing = True
+        await drained(self._table, self.index, self.generation, self.plan.drain_limit, queue_only=True)
+        for record in self._records.values():
+            self._unobserve(record)  # the records are not ours any more as soon as they are empty
         self._table.remove_deployment(self.index)
-        deadline = self._around.loop.time() + self.plan.drain_limit
-        while self._around.loop.time() < deadline:
-            load = self._table.deployment(self.index)
-            if load.generation != self.generation or not load.in_flight + load.queue_depth:
-                break
-            await asyncio.sleep(DRAIN_POLL)
+        await drained(self._table, self.index, self.generation, self.plan.drain_limit)
         providers = [self._provider, *self._outgoing]
         for provider in providers:
             provider.retire()
@@ -151,6 +153,11 @@ class Deployment:
     @property
     def load(self) -> DeploymentLoad:
         return self._table.deployment(self.index)
+
+    @property
+    def draining(self) -> bool:
+        """Some replica gets nothing new and still has something."""
+        return any(record.subject is None for record in self._records.values())
 
     @property
     def wanted(self) -> int:
@@ -169,18 +176,17 @@ class Deployment:
     def add(self, key: str, sockaddr: bytes, *, local: bool) -> bool:
         record = self._records.get(key)
         if record is not None:
-            drained = record.subject is None
-            if drained and self._table.set_replica_state(record.index, REPLICA_STARTING, REPLICA_DRAINING):
+            if record.subject is None and self._change(record, REPLICA_STARTING, REPLICA_DRAINING):
                 self._observe(key, record)
             return True
         index = self._left.pop(sockaddr, None)
         if index is None:
             try:
                 index = self._table.add_replica(self.index, sockaddr, REPLICA_STARTING)
-            except (MemoryError, ValueError, RuntimeError, OSError) as error:
+            except (OverflowError, ValueError) as error:
                 log.error("%s: no room for the replica at %s: %s", self.name, display(sockaddr), error)
                 return False
-        self._records[key] = record = Record(index, sockaddr, local, None)
+        record = self._note(key, index, sockaddr, local)
         self._observe(key, record)
         return True
 
@@ -189,34 +195,52 @@ class Deployment:
         if index is None or self._table.replica(index).state != REPLICA_DRAINING:
             return self.add(key, sockaddr, local=local)
         del self._left[sockaddr]
-        self._records[key] = Record(index, sockaddr, local, None)
+        self._note(key, index, sockaddr, local)
         return False
 
     def drain(self, key: str) -> None:
         record = self._records.get(key)
         if record is not None:
             self._unobserve(record)
-            self._table.set_replica_state(record.index, REPLICA_DRAINING)
+            self._change(record, REPLICA_DRAINING)
 
     def discard(self, key: str) -> None:
         record = self._records.pop(key, None)
         if record is not None:
             self._unobserve(record)
-            self._table.remove_replica(record.index)
+            self._change(record, REPLICA_REMOVING)
 
     def is_ready(self, key: str) -> bool:
         record = self._records.get(key)
-        return record is not None and self._table.replica(record.index).state == REPLICA_READY
+        load = self._load_of(record)
+        return load is not None and load.state == REPLICA_READY
 
     def in_flight(self, key: str) -> int:
         record = self._records.get(key)
-        return 0 if record is None else self._table.replica(record.index).in_flight
+        load = self._load_of(record)
+        return 0 if load is None else load.in_flight
 
     def poke(self) -> None:
         """Something may have emptied or changed: the providers take their next step."""
         self._poke()
 
     # --- inside ---
+
+    def _note(self, key: str, index: int, sockaddr: bytes, local: bool) -> Record:
+        record = Record(index, self._table.replica(index).incarnation, sockaddr, local, None)
+        self._records[key] = record
+        return record
+
+    def _load_of(self, record: Record | None) -> ReplicaLoad | None:
+        """The replica as the table has it; None when its record has been freed."""
+        if record is None:
+            return None
+        load = self._table.replica(record.index)
+        return load if load.state != REPLICA_FREE and load.incarnation == record.incarnation else None
+
+    def _change(self, record: Record, state: int, expect: int | None = None) -> bool:
+        # Nobody else adds replicas, so between this look and the change the record cannot become another's.
+        return self._load_of(record) is not None and self._table.set_replica_state(record.index, state, expect)
 
     def _build_provider(self, plan: DeploymentPlan) -> Provider:
         around = self._around
@@ -275,3 +299,14 @@ class Deployment:
         local = isinstance(self._provider, ProcessProvider)
         ready = sum(self.is_ready(key) for key in keys if self._records[key].local == local)
         return ready >= max(1, self._provider.wanted)
+
+
+async def drained(table: Table, index: int, generation: int, limit: float, *, queue_only: bool = False) -> None:
+    """Until a deployment has no request left (or none waiting), or is gone; at most `limit` seconds."""
+    deadline = time.monotonic() + limit
+    while time.monotonic() < deadline:
+        load = table.deployment(index)
+        left = load.queue_depth if queue_only else load.queue_depth + load.in_flight
+        if not load.state or load.generation != generation or not left:
+            return
+        await asyncio.sleep(DRAIN_POLL)

@@ -149,7 +149,8 @@ class HealthChecker:
     def unwatch(self, subject: Subject) -> None:
         """Stops observing; the table's state is left as it is."""
         subject.closed = True
-        self._subjects.pop(subject.index, None)
+        if self._subjects.get(subject.index) is subject:
+            del self._subjects[subject.index]
         for watch in subject.watches.values():
             self._end(watch)
 

@@ -92,8 +92,7 @@ def _shown_buckets() -> list[tuple[str, int]]:
 
 BUCKETS: Final = _shown_buckets()
 BUCKET_COUNT: Final = len(HISTOGRAM_BOUNDS_NS) + 1
-_EDGES = np.array((0, *HISTOGRAM_BOUNDS_NS, HISTOGRAM_BOUNDS_NS[-1]), dtype=np.float64)
-MIDDLES: Final = (_EDGES[:-1] + _EDGES[1:]) / 2e9  # seconds
+SUMS: Final = COUNTERS - HISTOGRAMS  # the last counters hold each histogram's sum, in ns
 
 Row = NDArray[np.uint64]
 
@@ -108,13 +107,15 @@ class TableCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         table = self._table
-        loads = {index: table.deployment(index) for index in table.deployments()}
-        loads = {index: load for index, load in loads.items() if load.state}
-        rows = np.asarray(table.statistics()).sum(axis=0, dtype=np.uint64)
-        records = {tuple(_labels(load)): rows[index] for index, load in loads.items()}
-        unrouted = rows[table.unrouted]
+        # By name: one that is still being removed makes way for its successor of the same name.
+        found = sorted(((index, table.deployment(index)) for index in table.deployments()), key=lambda one: -one[1].state)
+        named = {load.name: (index, load) for index, load in found if load.state}
+        loads = dict(named.values())
+        places = [*loads, table.unrouted]
+        rows = np.asarray(table.statistics())[:, places].sum(axis=0, dtype=np.uint64)
+        records = {tuple(_labels(load)): row for load, row in zip(loads.values(), rows, strict=False)}
         yield from self._router(rows)
-        yield from _counters({**records, ("", ""): unrouted})
+        yield from _counters({**records, ("", ""): rows[-1]})
         yield from _histograms(records)
         yield from self._gauges(loads)
         yield from _integrals(loads)
@@ -221,7 +222,7 @@ def _histograms(records: Mapping[tuple[str, ...], Row]) -> Iterator[Metric]:
             counts = row[start : start + BUCKET_COUNT]
             total = np.cumsum(counts)
             buckets = [(label, int(total[index])) for label, index in BUCKETS]
-            family.add_metric(labels, [*buckets, ("+Inf", int(total[-1]))], float(counts @ MIDDLES))
+            family.add_metric(labels, [*buckets, ("+Inf", int(total[-1]))], int(row[SUMS + number]) / 1e9)
         yield family
 
 

@@ -168,14 +168,17 @@ class ControlPlane:
         try:
             config = await self._load()
             if differences := static_differences(self.config, config):
-                return differences
+                raise ConfigError(differences)
             await self._apply(config)
         except ConfigError as error:
-            return error.problems
+            problems = error.problems
         except Exception as error:
             log.exception("the reload failed")
-            return [f"internal error: {error}"]
-        return []
+            problems = [f"internal error: {error}"]
+        else:
+            return []
+        self.reconciler.drop_prepared()
+        return problems
 
     # --- what happens ---
 

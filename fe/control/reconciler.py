@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
-from fe._core import HOLDER_ACTIVE, REPLICA_DRAINING
+from fe._core import HOLDER_ACTIVE
 from fe.control.addresses import pack_inet
-from fe.control.deployment import Deployment, DeploymentPlan, Surroundings
+from fe.control.deployment import Deployment, DeploymentPlan, Surroundings, drained
 from fe.control.providers.local import ReplicaId
 from fe.errors import ConfigError
 
@@ -24,6 +24,7 @@ log = logging.getLogger("fe.control.reconciler")
 DEPLOYMENT_ACTIVE: Final = 1  # DeploymentLoad.state
 DEPLOYMENT_REMOVING: Final = 2
 READY_POLL: Final = 0.05
+CLEAR_WITHIN: Final = 30.0  # what a former controller left gets this long for its requests
 NOTICED_WITHIN_NS: Final = 2_000_000_000  # a healthy worker uses a published snapshot well within this
 BEAT_NS: Final = 100_000_000  # between two signs of life of a worker, at most
 OTHERS_WITHIN: Final = 10.0  # seconds that further replicas get once the first is ready
@@ -39,6 +40,7 @@ class Reconciler:
         self._table = around.table
         self._ready_limit = ready_limit
         self._tasks: set[asyncio.Task[None]] = set()
+        self._prepared: dict[str, Deployment] = {}  # by a change that was called off: the next one may want them
         self.live: dict[str, Deployment] = {}
         self.closing: list[Deployment] = []
         self.version = 0  # of the published snapshot
@@ -46,7 +48,7 @@ class Reconciler:
     # --- taking up what a former controller left ---
 
     def take_up(self, plans: Mapping[str, DeploymentPlan], running: Mapping[str, int]) -> None:
-        """Adopts deployments, replicas and local processes that exist; `start` them afterwards with `apply`."""
+        """Adopts deployments, replicas and local processes that exist; `apply` the same plans at once afterwards."""
         local: dict[str, list[ReplicaId]] = {}
         for text in running:
             id_ = ReplicaId.parse(text)
@@ -54,45 +56,37 @@ class Reconciler:
                 self._around.host.stop(text)
             else:
                 local.setdefault(id_.deployment, []).append(id_)
-        for index in self._table.deployments():
-            load = self._table.deployment(index)
-            mine = self._claim_local(index, local.get(load.name, []), load.state == DEPLOYMENT_REMOVING)
-            plan = plans.get(load.name)
-            if load.state == DEPLOYMENT_ACTIVE and plan is not None and load.name not in self.live:
-                ids = local.pop(load.name, [])
-                deployment = self.live[load.name] = Deployment.take_up(self._around, plan, index, ids)
-                deployment.start()
+        loads = {index: self._table.deployment(index) for index in self._table.deployments()}
+        for index, load in loads.items():  # first, so that a successor of the same name does not get their replicas
+            if load.state == DEPLOYMENT_REMOVING:
+                self._spawn_task(self._clear(index, load.generation, self._claim(index, local.get(load.name, []))))
+        for index, load in loads.items():
+            if load.state != DEPLOYMENT_ACTIVE:
+                continue
+            ids, plan = local.pop(load.name, []), plans.get(load.name)
+            if plan is not None and load.name not in self.live:
+                self.live[load.name] = Deployment.take_up(self._around, plan, index, ids)
+                self.live[load.name].start()
             else:
-                self._spawn_task(self._clear(index, load.generation, mine))
+                self._spawn_task(self._clear(index, load.generation, ids))
         for ids in local.values():
             for id_ in ids:
                 self._around.host.stop(id_.text)
 
-    def _claim_local(self, index: int, ids: list[ReplicaId], removing: bool) -> list[ReplicaId]:
-        """Of the local replicas of this name, those whose records stand below a deployment that is being removed."""
-        if not removing:
-            return []
+    def _claim(self, index: int, ids: list[ReplicaId]) -> list[ReplicaId]:
+        """Takes those out of `ids` whose records belong to this deployment."""
         addresses = {self._table.replica(replica).sockaddr for replica in self._table.replicas(index)}
         mine = [id_ for id_ in ids if pack_inet("127.0.0.1", id_.port) in addresses]
-        for id_ in mine:
-            ids.remove(id_)
+        ids[:] = [id_ for id_ in ids if id_ not in mine]
         return mine
 
     async def _clear(self, index: int, generation: int, local: list[ReplicaId]) -> None:
         """Ends a deployment of the table that no configuration names."""
-        table = self._table
-        load = table.deployment(index)
-        if load.state == DEPLOYMENT_ACTIVE:
-            table.remove_deployment(index)
-        deadline = self._around.loop.time() + 30.0
-        while self._around.loop.time() < deadline:
-            load = table.deployment(index)
-            if load.generation != generation or not load.in_flight + load.queue_depth:
-                break
-            await asyncio.sleep(READY_POLL)
-        if load.generation == generation and load.state == DEPLOYMENT_REMOVING:
-            for replica in table.replicas(index):
-                table.remove_replica(replica)
+        if self._table.deployment(index).state == DEPLOYMENT_ACTIVE:
+            await self._noticed(time.monotonic_ns())  # its former snapshot may name it; the new one is just out
+            await drained(self._table, index, generation, CLEAR_WITHIN, queue_only=True)
+            self._table.remove_deployment(index)
+        await drained(self._table, index, generation, CLEAR_WITHIN)
         for id_ in local:
             self._around.host.stop(id_.text)
 
@@ -110,23 +104,36 @@ class Reconciler:
         awaited: whether a deployment without a ready replica has to get one before the change; encode: the snapshot
         for these deployments; commit: called when nothing can fail any more, before the first visible change.
         """
-        added: dict[str, Deployment] = {}
         try:
-            for name, plan in plans.items():
-                if name not in self.live:
-                    added[name] = self._create(plan)
-            future = {name: added.get(name) or self.live[name] for name in plans}
+            self._prepare(plans)
+            future = {name: self.live.get(name) or self._prepared[name] for name in plans}
             snapshot = encode(future)
             if len(snapshot) > self._table.limits.config_bytes:
                 most = self._table.limits.config_bytes
                 raise ConfigError([f"workers would read {len(snapshot)} bytes of it, limits.config_bytes is {most}"])
             await self._wait_ready([deployment for name, deployment in future.items() if awaited(name)])
-        except BaseException:
-            for deployment in added.values():
-                self._spawn_task(self._close(deployment))
+        except Exception:
+            self.drop_prepared()
             raise
+        self._prepared.clear()
         commit()
         self._carry_out(future, plans, snapshot)
+
+    def drop_prepared(self) -> None:
+        """What a change that did not come about had prepared is not needed."""
+        for deployment in self._prepared.values():
+            self._spawn_task(self._close(deployment))
+        self._prepared.clear()
+
+    def _prepare(self, plans: Mapping[str, DeploymentPlan]) -> None:
+        """Adds what is new; nobody is sent there yet."""
+        for name in [name for name in self._prepared if name not in plans]:
+            self._spawn_task(self._close(self._prepared.pop(name)))
+        for name, plan in plans.items():
+            if name in self._prepared:
+                self._prepared[name].apply(plan)
+            elif name not in self.live:
+                self._prepared[name] = self._create(plan)
 
     def _carry_out(self, future: dict[str, Deployment], plans: Mapping[str, DeploymentPlan], snapshot: bytes) -> None:
         for name, plan in plans.items():
@@ -142,8 +149,8 @@ class Reconciler:
     def _create(self, plan: DeploymentPlan) -> Deployment:
         try:
             deployment = Deployment.create(self._around, plan)
-        except (MemoryError, ValueError, RuntimeError, OSError) as error:
-            raise ConfigError([f"no room for deployment {plan.name}: {error}; raise limits.deployments"]) from error
+        except (OverflowError, ValueError) as error:
+            raise ConfigError([f"deployment {plan.name} cannot be added: {error}"]) from error
         deployment.start()
         return deployment
 
@@ -190,8 +197,8 @@ class Reconciler:
 
     def poke(self) -> None:
         """A removal or a drain has emptied somewhere."""
-        for deployment in (*self.live.values(), *self.closing):
-            if any(self._table.replica(record.index).state == REPLICA_DRAINING for _, record in deployment.replicas()):
+        for deployment in (*self.live.values(), *self._prepared.values(), *self.closing):
+            if deployment.draining:
                 deployment.poke()
 
     def _spawn_task(self, work: Coroutine[Any, Any, None]) -> None:

@@ -119,7 +119,8 @@ class StaticProvider(Provider):
 
     @property
     def wanted(self) -> int:
-        return len(self._listed())
+        unresolved = sum(text not in self._known for text in self._addresses)
+        return len(self._listed()) + unresolved
 
     # --- the list ---
 
