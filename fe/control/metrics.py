@@ -108,7 +108,9 @@ class TableCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         table = self._table
         # By name: one that is still being removed makes way for its successor of the same name.
-        found = sorted(((index, table.deployment(index)) for index in table.deployments()), key=lambda one: -one[1].state)
+        found = sorted(
+            ((index, table.deployment(index)) for index in table.deployments()), key=lambda one: -one[1].state
+        )
         named = {load.name: (index, load) for index, load in found if load.state}
         loads = dict(named.values())
         places = [*loads, table.unrouted]
