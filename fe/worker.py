@@ -1,7 +1,8 @@
 """A worker process: one uvloop loop around the data plane (`fe.proxy`).
 
-Owns: the process's set-up and end. Never: configuration files, Kubernetes, anything of the control plane; what it has to
-know arrives as a snapshot in shared memory. Read next: `fe/proxy/_server.pyx`, then docs/architecture.md, "Life of a request".
+Owns: the process's set-up and end. Never: configuration files, Kubernetes, anything of the control plane; what it has
+to know arrives as a snapshot in shared memory. Read next: `fe/proxy/_server.pyx`, then docs/architecture.md, "Life of a
+request".
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ log = logging.getLogger("fe.worker")
 
 def main(runtime: WorkerRuntime) -> int:
     """Serves until SIGTERM, then drains. Returns the exit code."""
-    # Requests leave no cycles behind: collecting often would only cost time. Now and then is enough for what tools leave.
+    # Requests leave no cycles behind: collecting often would only cost time. Now and then is enough for the rest.
     gc.set_threshold(50_000, 50, 100)
     loop = uvloop.new_event_loop()
     cut_off = 0

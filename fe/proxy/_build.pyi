@@ -1,3 +1,5 @@
+"""Heads that are sent on, as far as Python sees them (tests)."""
+
 from typing import final
 
 from fe.proxy._head import RequestHead, ResponseHead

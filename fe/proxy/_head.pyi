@@ -1,3 +1,5 @@
+"""Heads of requests and responses, as far as Python sees them (tests)."""
+
 from typing import Any, final
 
 @final

@@ -1,3 +1,5 @@
+"""The router, as far as Python sees it (tests)."""
+
 from typing import final
 
 from fe.model import DeploymentView, EndpointView, Snapshot

@@ -144,7 +144,12 @@ class Supervisor:
     def _fork_worker(self, index: int) -> int:
         settings = self._settings
         runtime = WorkerRuntime(
-            self._table, index, self._eventfds, tuple(self._sockets.listeners), settings.drain_timeout, settings.log_fd,
+            self._table,
+            index,
+            self._eventfds,
+            tuple(self._sockets.listeners),
+            settings.drain_timeout,
+            settings.log_fd,
             settings.log_json,
         )
         return self._fork(f"fe-worker-{index}", partial(self._worker_main, runtime), self._forget_in_worker)
