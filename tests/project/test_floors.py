@@ -27,6 +27,8 @@ FLOOR_OF = {
     "fe.config": "vocabulary",
     "fe.model": "vocabulary",
     "fe._core": "table",
+    "fe._layout": "table",
+    "fe._memory": "table",
     "fe._keeper": "table",
     "fe.errors": "ground",
     "fe.log": "ground",
