@@ -58,7 +58,7 @@ def listen_address(text: str, folder: str = "") -> Address:
     """An address to listen on: an IP address of this machine, or a socket path. `localhost` means 127.0.0.1."""
     if _DIGITS.fullmatch(text):
         raise AddressError(f"has no host; write 0.0.0.0:{text} for all IPv4 addresses, or 127.0.0.1:{text}")
-    if text.startswith((":", "*:")):
+    if text.startswith((":", "*:")) and not text.startswith("::"):
         raise AddressError(f"has no host; write 0.0.0.0{text[text.index(':') :]} for all IPv4 addresses")
     address = parse_address(text, folder)
     if address.family == "name":

@@ -18,7 +18,7 @@ class Limits(Struct, frozen=True):
 
     deployments: Annotated[int, key("deployments at once", example=64, ge=1, le=65_535)] = 1024
     replicas: Annotated[int, key("replicas at once", example=500, ge=1, le=1_000_000)] = 10_000
-    holders: Annotated[int, key("processes that take leases, at least `workers`", example=8, ge=1, le=4096)] = 64
+    holders: Annotated[int, key("processes that take leases, at least `workers`", example=8, ge=1, le=256)] = 64
     slots: Annotated[
         int, key("requests in flight or waiting at once in each worker", example=2048, ge=16, le=1 << 20)
     ] = 8192

@@ -17,8 +17,9 @@ import msgspec
 import fe.config.credentials
 import fe.config.kinds  # noqa: F401 - these two register the kinds of values
 from fe.config import rules, schema, source
-from fe.config.problems import Findings, Place, did_you_mean
+from fe.config.problems import Findings, Place, did_you_mean, shown
 from fe.config.reader import (
+    HOMES,
     INVALID,
     Reader,
     build,
@@ -41,6 +42,19 @@ AZUREML_DEPLOYMENT_KEYS: Final = frozenset((
     "environment", "instance_type", "app_insights_enabled", "data_collector", "resources", "package_model",
     "egress_public_network_access", "private_network_connection", "provisioning_state", "creation_context",
 ))  # fmt: skip
+
+for _home, _struct in (
+    ("in log", schema.LogSettings),
+    ("in limits", schema.Limits),
+    ("in keys", schema.Keys),
+    ("in request_settings", schema.RequestSettings),
+    ("in scale_settings", schema.ScaleSettings),
+    ("in replicas: {process: ...}", schema.ProcessReplicas),
+    ("in a deployment", schema.Deployment),
+    ("in an endpoint", schema.Endpoint),
+    ("at the top level", schema.RouterConfig),
+):
+    HOMES.update({_name: _home for _name in fields_of(_struct) if _name not in ("name", "type")})
 
 _SUFFIXES: Final = (".yaml", ".yml")
 _DEPLOYMENT_OTHERS: Final = frozenset((
@@ -90,9 +104,11 @@ def _read_documents(path: str, findings: Findings, environ: Mapping[str, str]) -
             findings.problem(Place(file), str(error))
             continue
         reader = Reader(findings, os.path.dirname(os.path.abspath(file)), environ)
-        for node in source.parse_documents(text, file, findings):
+        for index, node in enumerate(source.parse_documents(text, file, findings)):
             if not isinstance(node, source.Scalar) or not node.is_null:
-                documents.append(_Document(Place(file), node, reader))
+                place = Place(file, (), index)
+                findings.lines[place] = node.line
+                documents.append(_Document(place, node, reader))
     return documents
 
 
@@ -215,11 +231,21 @@ def _add_endpoint(document: _Document, own: Mapping[str, Any], endpoints: list[r
     listed = node.entries.get("deployments")
     if isinstance(listed, source.Sequence):
         for at, item in list_items(reader, listed, place.key("deployments")):
-            entry.add(_read_deployment(_Document(at, item, reader), entry.own))
+            read = _Document(at, item, reader)
+            _check_owner(read, entry.endpoint.name)
+            entry.add(_read_deployment(read, entry.own))
     elif listed is not None and not (isinstance(listed, source.Scalar) and listed.is_null):
         wrong_type(
             reader, listed, place.key("deployments"), "a list", "write deployments: and then '- name: ...'", show=False
         )
+
+
+def _check_owner(document: _Document, endpoint: str) -> None:
+    """A deployment within an endpoint need not name it, but must not name another."""
+    named = document.node.entries.get("endpoint_name") if isinstance(document.node, source.Mapping) else None
+    if isinstance(named, source.Scalar) and not named.is_null and named.text != endpoint:
+        at = document.place.key("endpoint_name")
+        document.reader.findings.problem(at, f"is {shown(named.text)}, but it stands in the endpoint {shown(endpoint)}")
 
 
 def _add_deployment(document: _Document, endpoints: list[rules.EndpointEntry], own: Mapping[str, Any]) -> None:

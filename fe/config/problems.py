@@ -16,23 +16,25 @@ MOST_PROBLEMS = 200  # a file of another kind altogether would bring thousands
 
 
 class Place(NamedTuple):
-    """A value's place: the file, and the path in it, as in `endpoints[demo].deployments[main].replicas`."""
+    """A value's place: file, path in it as in `endpoints[demo].deployments[main]`, and which of the documents there."""
 
     file: str
     path: tuple[str, ...] = ()
+    document: int = 0
 
     def key(self, name: str) -> Place:
         """The place of a key in this mapping."""
-        return Place(self.file, (*self.path, f".{name}"))
+        return self._replace(path=(*self.path, f".{name}"))
 
     def item(self, name: object) -> Place:
         """The place of an item in this list, or of an entry named by the user."""
-        return Place(self.file, (*self.path, f"[{name}]"))
+        return self._replace(path=(*self.path, f"[{name}]"))
 
     def touches(self, other: Place) -> bool:
         """Whether one of the two contains the other."""
         shorter = min(len(self.path), len(other.path))
-        return self.file == other.file and self.path[:shorter] == other.path[:shorter]
+        same = self.file == other.file and self.document == other.document
+        return same and self.path[:shorter] == other.path[:shorter]
 
 
 class Problem(NamedTuple):
@@ -77,9 +79,9 @@ class Findings:
         """The line of the place, or of the nearest value around it; 0 where nothing is known."""
         if problem.line:
             return problem.line
-        file, path = problem.place
+        path = problem.place.path
         for length in range(len(path), -1, -1):
-            number = self.lines.get(Place(file, path[:length]))
+            number = self.lines.get(problem.place._replace(path=path[:length]))
             if number is not None:
                 return number
         return 0

@@ -52,6 +52,7 @@ class Reader(NamedTuple):
 
 Kind = Callable[[Reader, source.Node, Place, Field], Any]
 KINDS: Final[dict[str, Kind]] = {}  # filled by fe.config.kinds
+HOMES: Final[dict[str, str]] = {}  # where a key belongs that stands elsewhere; filled by fe.config.load
 
 
 def kind(name: str) -> Callable[[Kind], Kind]:
@@ -126,7 +127,8 @@ def read_fields(
             if read is not INVALID and read is not None:
                 values[field.name] = read
         elif name not in others:
-            mend = did_you_mean(name, [*fields, *aliases, *others])
+            home = HOMES.get(name)
+            mend = f"it belongs {home}" if home else did_you_mean(name, [*fields, *aliases, *others])
             reader.findings.problem(at, "is not a key that is known here", mend)
     for field in fields.values():
         if field.required and not any(aliases.get(name, name) == field.name for name in node.entries):

@@ -49,13 +49,14 @@ class EndpointEntry:
 def check(config: schema.RouterConfig, endpoints: list[EndpointEntry], router: Place, findings: Findings) -> None:
     """Adds every problem and note across fields to the findings."""
     _check_listeners(config, router, findings)
-    _check_unique(((entry.place, entry.endpoint.name) for entry in endpoints), "endpoint", findings)
+    repeated = _check_unique(((entry.place, entry.endpoint.name) for entry in endpoints), "endpoint", findings)
     _check_routes(endpoints, findings)
     if not endpoints:
         findings.note(router.key("endpoints"), "there is none: every request is answered with 404")
     for entry in endpoints:
         _check_auth(entry, findings)
-        _check_traffic(entry, findings)
+        if entry.place not in repeated:  # else deployments of other files went to the first of the name
+            _check_traffic(entry, findings)
         _check_unique(((d.place, d.deployment.name) for d in entry.deployments), "deployment", findings)
         for deployment in entry.deployments:
             _check_deployment(deployment, config, findings)
@@ -115,14 +116,18 @@ def _check_limits(config: schema.RouterConfig, router: Place, findings: Findings
             findings.problem(at.key("config_bytes"), reason, "raise limits.config_bytes")
 
 
-def _check_unique(names: Iterable[tuple[Place, str]], what: str, findings: Findings) -> None:
+def _check_unique(names: Iterable[tuple[Place, str]], what: str, findings: Findings) -> list[Place]:
+    """The places of those whose name was taken before."""
     seen: dict[str, Place] = {}
+    repeated = []
     for place, name in names:
         first = seen.setdefault(name, place)
         if name and first is not place:
             line = findings.lines.get(first.key("name"), 0)
             where = f"{first.file}:{line}" if line else first.file
             findings.problem(place.key("name"), f"there is another {what} {name!r}, in {where}")
+            repeated.append(place)
+    return repeated
 
 
 def _check_routes(endpoints: list[EndpointEntry], findings: Findings) -> None:
@@ -162,18 +167,20 @@ def _check_auth(entry: EndpointEntry, findings: Findings) -> None:
 
 def _check_traffic(entry: EndpointEntry, findings: Findings) -> None:
     names = [deployment.deployment.name for deployment in entry.deployments]
-    for what, shares in (("traffic", entry.endpoint.traffic), ("mirror_traffic", entry.endpoint.mirror_traffic)):
+    rules = (
+        ("traffic", entry.endpoint.traffic, (0, 100), "they have to add up to 100 (or 0: no traffic)"),
+        ("mirror_traffic", entry.endpoint.mirror_traffic, range(101), "100 is the most"),
+    )
+    for what, shares, sums, mend in rules:
         at = entry.place.key(what)
+        whole = not findings.touched(at)
         for name in shares:
             if name not in names and not findings.touched(at.item(name)):
                 findings.problem(at.item(name), f"there is no deployment {shown(name)}", did_you_mean(name, names))
-    total, mirrored = sum(entry.endpoint.traffic.values()), sum(entry.endpoint.mirror_traffic.values())
-    at = entry.place.key("traffic")
-    if total not in (0, 100) and not findings.touched(at):
-        findings.problem(at, f"the percentages add up to {total}", "they have to add up to 100 (or 0: no traffic)")
-    if mirrored > 100 and not findings.touched(entry.place.key("mirror_traffic")):
-        findings.problem(entry.place.key("mirror_traffic"), f"the percentages add up to {mirrored}, more than 100")
-    if total == 0:
+        total = sum(shares.values())
+        if whole and total not in sums:
+            findings.problem(at, f"the percentages add up to {total}", mend)
+    if sum(entry.endpoint.traffic.values()) == 0:
         findings.note(entry.place, "no deployment has traffic: requests that do not name one are answered with 404")
 
 

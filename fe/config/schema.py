@@ -291,7 +291,7 @@ class RouterConfig(Struct, frozen=True):
     ] = ("127.0.0.1:9901",)
     workers: Annotated[
         int | Literal["auto"],
-        key("worker processes; `auto`: one per usable CPU", kind="workers", example=4, numbers=(1, 4096)),
+        key("worker processes; `auto`: one per usable CPU", kind="workers", example=4, numbers=(1, 256)),
     ] = "auto"
     drain_timeout: Annotated[
         Seconds,
