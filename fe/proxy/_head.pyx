@@ -504,10 +504,10 @@ cdef int _read_request_line(RequestHead head, Py_ssize_t n, Py_ssize_t longest, 
         return _refuse(head, 400, "The request line is malformed.")
     if blank - base - target > longest:
         return _refuse(head, 414, head_problem(-414))
-    if _check_version(head, blank, base + end) or _check_method(head):
-        return head.status
     if not fe_target_ok(base + target, blank - base - target):
         return _refuse(head, 400, "The request target holds a character that it may not.")
+    if _check_version(head, blank, base + end) or _check_method(head):
+        return head.status
     return _read_target(head, base + target, blank - base - target)
 
 
@@ -517,7 +517,7 @@ cdef int _check_version(RequestHead head, const char* at, const char* end) excep
     if n == 9 and memcmp(at, b" HTTP/1.", 8) == 0 and (at[8] == c'1' or at[8] == c'0'):
         head.minor = at[8] - c'0'
         return 0
-    if n > 1 and (memchr(at + 1, c' ', n - 1) is not NULL or memchr(at, c'/', n) is NULL):
+    if n > 1 and (not fe_target_ok(at + 1, n - 1) or memchr(at, c'/', n) is NULL):
         return _refuse(head, 400, "The request line is malformed.")
     return _refuse(head, 505, "This server speaks HTTP/1.1 and HTTP/1.0.")
 

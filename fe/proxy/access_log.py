@@ -203,7 +203,9 @@ class AccessLog:
             try:
                 rest = rest[os.write(self._fd, rest) :]
             except BlockingIOError:  # someone else has made the shared descriptor non-blocking
-                select.select([], [self._fd], [])
+                poller = select.poll()
+                poller.register(self._fd, select.POLLOUT)
+                poller.poll()
             except OSError:
                 self.lost += len(lines)
                 break
