@@ -36,20 +36,35 @@ cdef struct ReplicaAddress:
 
 cdef class Table:
     cdef void* base
+    cdef void* view               # fe_view of _layout.h: where each array of records begins
+    cdef bint owns_fd
+    cdef readonly int fd
+    cdef readonly size_t size
+    cdef readonly object limits
+    cdef readonly uint32_t unrouted
 
 
 cdef class Holder:
     cdef Table table
     cdef readonly uint32_t index
+    cdef void* view
+    cdef uint32_t first           # its first slot among all holders' slots
+    cdef uint32_t high_water      # of the slots ever used; the shared copy is raised before the first use
+    cdef uint32_t free_count
+    cdef uint32_t* free_stack     # free slots, private: nobody but the owner allocates or frees them
+    cdef uint64_t* statistics     # this worker's records; NULL for a holder that is no worker
 
 
 # Every function that can grant a lease to another holder rings that holder's eventfd after the lock is free.
 # A grant to a waiter of the caller's own holder is only marked in its mailbox and not rung: call
 # `lease_collect` until it returns 0 whenever `lease_mail` is true, at the latest before returning to the event loop.
+# `deadline_ns` is on CLOCK_MONOTONIC; INT64_MAX is never.
+# A Holder belongs to one thread of the process that claimed it.
 cdef int lease_acquire(Holder holder, uint32_t deployment, uint32_t generation, int64_t deadline_ns,
                        uint32_t* slot, uint32_t* replica) noexcept nogil
 cdef int lease_try_acquire(Holder holder, uint32_t deployment, uint32_t generation,
                            uint32_t* slot, uint32_t* replica) noexcept nogil   # FE_BUSY instead of waiting
+# Of a held slot (or one granted and not yet collected); any other is left as it is.
 cdef void lease_release(Holder holder, uint32_t slot) noexcept nogil
 # Gives the place at this replica back and asks again with the request's first place in the order: FE_HELD (perhaps at
 # the same replica), FE_WAITING (ahead of everyone who came later), or FE_NO_REPLICA / FE_GONE with the slot freed.
@@ -68,5 +83,6 @@ cdef uint64_t config_version(Table table) noexcept nogil                      # 
 cdef int64_t monotonic_ns() noexcept nogil                                    # CLOCK_MONOTONIC
 
 # Statistics of this worker; `deployment` may be Table.unrouted for what belongs to none. One writer, no lock.
+# `stat_observe` also adds to the histogram's sum, counter HISTOGRAM_SUMS + histogram.
 cdef void stat_add(Holder holder, uint32_t deployment, uint32_t counter, uint64_t n) noexcept nogil
 cdef void stat_observe(Holder holder, uint32_t deployment, uint32_t histogram, int64_t ns) noexcept nogil

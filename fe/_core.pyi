@@ -26,8 +26,11 @@ HOLDER_ABSENT: Final = 3  # its process died; `recover` has been or is being don
 
 COUNTERS: Final[int]  # counters in one statistics record
 HISTOGRAMS: Final[int]  # histograms in one statistics record
+HISTOGRAM_SUMS: Final[int]  # counter HISTOGRAM_SUMS + h is the sum in ns of histogram h: these counters are taken
 HISTOGRAM_BOUNDS_NS: Final[tuple[int, ...]]  # upper bounds of the buckets; the last bucket has none
+INVARIANTS: Final[tuple[str, ...]]  # what `Table.check` evaluates; number 1 is the first
 BUILD: Final[str]  # release, debug or coverage
+MOST: Final[Limits]  # the highest value of each limit
 
 class Limits(NamedTuple):
     deployments: int = 1024
@@ -110,6 +113,7 @@ class Table:
     def name_control_eventfd(self, eventfd: int) -> None: ...
     def mark_absent(self, holder: int) -> None: ...
     def recover(self, holder: int) -> int: ...  # leases given back and waiters dropped
+    def repair(self) -> None: ...  # after the controller's death: what it left half done is finished, everyone is rung
     def holder_state(self, holder: int) -> HolderState: ...
 
     # configuration
@@ -141,3 +145,9 @@ class Holder:
     def adopt(self, deployment: int, replica: int) -> int: ...  # the slot: HELD at once, even above capacity
     def stat_add(self, deployment: int, counter: int, n: int) -> None: ...
     def stat_observe(self, deployment: int, histogram: int, ns: int) -> None: ...
+    def churn(self, deployment: int, generation: int, rounds: int) -> int: ...  # ns that so many acquire+release take in C
+
+# Only in a debug build: every store of every operation passes a named point.
+def crash_arm(after: int, signal: int = 9) -> None: ...  # the `after`-th point from now on sends this process `signal`; 0: none
+def crash_points() -> list[str]: ...  # all names
+def crash_passed() -> list[str]: ...  # those passed since crash_arm, in order
