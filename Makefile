@@ -55,7 +55,7 @@ model:  ## check the lease table's protocol with spin (Debian: spin, gcc)
 	@echo "make model: the protocol's model is not here yet" >&2; exit 1
 
 docs: build  ## regenerate the tables in docs/ that come from the code
-	@$(PY) tools/generate_docs.py
+	@set -e; for tool in tools/*_reference.py; do $(PY) $$tool; done
 
 dist: build  ## sdist and wheel, in dist/
 	@$(PY) -m build --no-isolation --outdir dist .

@@ -6,6 +6,7 @@ Looks at README, CONTRIBUTING, CHANGELOG and docs/. What they say in words is fo
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 
@@ -81,6 +82,14 @@ def test_the_life_of_a_request_names_real_functions():
         source = (tree.ROOT / file).read_text()
         last = name.rpartition(".")[2]
         assert re.search(rf"\b(?:def|cdef|cpdef|class)\b[^\n=]*\b{last}\b", source), f"{file} does not define {name}"
+
+
+@pytest.mark.parametrize("tool", sorted((tree.ROOT / "tools").glob("*_reference.py")), ids=tree.label)
+def test_generated_tables_are_current(tool):
+    """Each tools/*_reference.py names its DOCUMENT and has `generate(text)`; `make docs` writes what is compared here."""
+    names = runpy.run_path(str(tool))
+    text = names["DOCUMENT"].read_text()
+    assert names["generate"](text) == text, "make docs"
 
 
 def test_changelog_shape():
