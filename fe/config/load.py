@@ -16,7 +16,7 @@ import msgspec
 
 import fe.config.credentials
 import fe.config.kinds  # noqa: F401 - these two register the kinds of values
-from fe.config import rules, schema, source
+from fe.config import limits, rules, schema, source
 from fe.config.problems import Findings, Place, did_you_mean, shown
 from fe.config.reader import (
     HOMES,
@@ -44,15 +44,15 @@ AZUREML_DEPLOYMENT_KEYS: Final = frozenset((
 ))  # fmt: skip
 
 for _home, _struct in (
-    ("in log", schema.LogSettings),
-    ("in limits", schema.Limits),
-    ("in keys", schema.Keys),
-    ("in request_settings", schema.RequestSettings),
-    ("in scale_settings", schema.ScaleSettings),
-    ("in replicas: {process: ...}", schema.ProcessReplicas),
-    ("in a deployment", schema.Deployment),
-    ("in an endpoint", schema.Endpoint),
-    ("at the top level", schema.RouterConfig),
+    ("it belongs in log", schema.LogSettings),
+    ("it belongs in limits", limits.Limits),
+    ("it belongs in keys", schema.Keys),
+    ("it belongs in request_settings", schema.RequestSettings),
+    ("it belongs in scale_settings", schema.ScaleSettings),
+    ("it belongs in replicas: {process: ...}", schema.ProcessReplicas),
+    ("it belongs in a deployment", schema.Deployment),
+    ("it belongs in an endpoint", schema.Endpoint),
+    ("it belongs at the top level", schema.RouterConfig),
 ):
     HOMES.update({_name: _home for _name in fields_of(_struct) if _name not in ("name", "type")})
 

@@ -7,7 +7,7 @@ All problems are collected and raised at once (`Findings.raise_problems`), so th
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from fe.errors import ConfigError
@@ -30,11 +30,10 @@ class Place(NamedTuple):
         """The place of an item in this list, or of an entry named by the user."""
         return self._replace(path=(*self.path, f"[{name}]"))
 
-    def touches(self, other: Place) -> bool:
-        """Whether one of the two contains the other."""
-        shorter = min(len(self.path), len(other.path))
-        same = self.file == other.file and self.document == other.document
-        return same and self.path[:shorter] == other.path[:shorter]
+    def around(self) -> Iterator[Place]:
+        """This place and all that contain it, the nearest first."""
+        for length in range(len(self.path), -1, -1):
+            yield self._replace(path=self.path[:length])
 
 
 class Problem(NamedTuple):
@@ -52,10 +51,19 @@ class Findings:
         self.problems: list[Problem] = []
         self.notes: list[str] = []
         self.lines: dict[Place, int] = {}
+        self._more = 0  # problems beyond MOST_PROBLEMS: counted, not kept
+        self._at: set[Place] = set()  # where problems are
+        self._around: set[Place] = set()  # and what contains them
 
     def problem(self, place: Place, reason: str, mend: str = "", line: int = 0) -> None:
         """Something is wrong at `place`; `mend` says what to write instead."""
-        self.problems.append(Problem(place, f"{reason}; {mend}" if mend else reason, line))
+        problem = Problem(place, f"{reason}; {mend}" if mend else reason, line)
+        if len(self.problems) < MOST_PROBLEMS:
+            self.problems.append(problem)
+        else:
+            self._more += 1
+        self._at.add(place)
+        self._around.update(place.around())
 
     def note(self, place: Place, text: str) -> None:
         """Something is worth a line in the log, and nothing is wrong."""
@@ -63,7 +71,12 @@ class Findings:
 
     def touched(self, *places: Place) -> bool:
         """Whether a problem is known in, at or around one of the places: a further check there would only mislead."""
-        return any(problem.place.touches(place) for problem in self.problems for place in places)
+        return any(p in self._around or any(outer in self._at for outer in p.around()) for p in places)
+
+    @property
+    def many(self) -> bool:
+        """There are more problems than are shown: it is not worth while to look for mends any more."""
+        return self._more > 0
 
     def raise_problems(self) -> None:
         """Raises ConfigError with all problems, in the order of files and lines, if there are any."""
@@ -71,17 +84,16 @@ class Findings:
             return
         ordered = sorted(self.problems, key=lambda problem: (problem.place.file, self._number(problem)))
         lines = list(dict.fromkeys(self._line(problem) for problem in ordered))
-        if len(lines) > MOST_PROBLEMS:
-            lines[MOST_PROBLEMS:] = [f"{len(lines) - MOST_PROBLEMS} more problems are not shown"]
+        if self._more:
+            lines.append(f"{self._more} more problems are not shown")
         raise ConfigError(lines)
 
     def _number(self, problem: Problem) -> int:
         """The line of the place, or of the nearest value around it; 0 where nothing is known."""
         if problem.line:
             return problem.line
-        path = problem.place.path
-        for length in range(len(path), -1, -1):
-            number = self.lines.get(problem.place._replace(path=path[:length]))
+        for place in problem.place.around():
+            number = self.lines.get(place)
             if number is not None:
                 return number
         return 0

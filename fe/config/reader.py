@@ -52,7 +52,7 @@ class Reader(NamedTuple):
 
 Kind = Callable[[Reader, source.Node, Place, Field], Any]
 KINDS: Final[dict[str, Kind]] = {}  # filled by fe.config.kinds
-HOMES: Final[dict[str, str]] = {}  # where a key belongs that stands elsewhere; filled by fe.config.load
+HOMES: Final[dict[str, str]] = {}  # said of a key that stands at the wrong place; filled by fe.config.load
 
 
 def kind(name: str) -> Callable[[Kind], Kind]:
@@ -128,8 +128,9 @@ def read_fields(
                 values[field.name] = read
         elif name not in others:
             home = HOMES.get(name)
-            mend = f"it belongs {home}" if home else did_you_mean(name, [*fields, *aliases, *others])
-            reader.findings.problem(at, "is not a key that is known here", mend)
+            if home is None and not reader.findings.many:
+                home = did_you_mean(name, [*fields, *aliases, *others])
+            reader.findings.problem(at, "is not a key that is known here", home or "")
     for field in fields.values():
         if field.required and not any(aliases.get(name, name) == field.name for name in node.entries):
             reader.findings.problem(place, f"the key {field.name!r} is missing ({field.meta.description})")
