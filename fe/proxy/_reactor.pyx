@@ -21,7 +21,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 from posix.types cimport time_t
-from posix.unistd cimport close as c_close, write as c_write
+from posix.unistd cimport close as c_close, read as c_read, write as c_write
 
 from fe._core cimport monotonic_ns
 
@@ -482,6 +482,7 @@ cdef class Reactor:
         cdef int i, fd
         cdef uint32_t kind
         cdef bint ticked = False
+        cdef uint64_t ticks
         self.now_ns = monotonic_ns()
         for i in range(count):
             fd = <int> (events[i].data.u64 & 0xFFFFFFFF)
@@ -494,6 +495,8 @@ cdef class Reactor:
                 except BaseException:
                     self._on_fault(None)
             elif kind == TIMER:
+                # Unlike an eventfd it has to be read: the kernel winds a periodic timer up again only then.
+                c_read(self.timer_fd, &ticks, sizeof(ticks))
                 ticked = True
         if self.again:
             self._read_again()
