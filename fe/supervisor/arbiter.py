@@ -58,6 +58,7 @@ class Settings:
     limits: Limits
     drain_timeout: float = 30.0
     worker_timeout: float = 10.0
+    controller_timeout: float = 30.0  # without a sign of life, from a controller that gives them
     start_timeout: float = 60.0  # a worker has to serve, a controller to have applied its configuration
     log_fd: int = 2  # where access lines go
     log_json: bool = False  # as JSON objects, else for people
@@ -128,7 +129,8 @@ class Supervisor:
         self._state_fd = os.memfd_create("fe-state", os.MFD_CLOEXEC)
         timeouts = (settings.worker_timeout, settings.start_timeout)
         self._workers = Workers(self._table, settings.workers, timeouts, self._fork_worker)
-        self._link = Link(self._fork_controller, self._notifier, nofile, settings.start_timeout)
+        timeouts = (settings.controller_timeout, settings.start_timeout)
+        self._link = Link(self._fork_controller, self._notifier, nofile, timeouts)
         self._opened = True
         self._others = _own_children()  # of whoever called exec on us; none of ours
         _keeper.become_subreaper()

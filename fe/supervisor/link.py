@@ -27,7 +27,6 @@ from fe.supervisor.replicas import Replicas
 log = logger("supervisor")
 
 FAILED_STARTS = 3
-ALIVE_LIMIT = 30.0  # seconds without a sign of life from a controller that gives them
 CLOSED_LIMIT = 5.0  # seconds that a controller may live on without its socket
 RELOAD_LIMIT = 600.0  # seconds until a reload is waited for no longer; one that rolls replicas takes its time
 _LARGEST_MESSAGE = 1 << 20  # a whole environment fits
@@ -40,7 +39,11 @@ class Link:
     """The controller's seat. `spawn` forks one with its end of the socket, told whether it is a successor."""
 
     def __init__(
-        self, spawn: Callable[[socket.socket, bool], int], notifier: Notifier, nofile: int, start_timeout: float
+        self,
+        spawn: Callable[[socket.socket, bool], int],
+        notifier: Notifier,
+        nofile: int,
+        timeouts: tuple[float, float],
     ) -> None:
         self.pid = 0
         self.replicas = Replicas(self.send, nofile)
@@ -49,7 +52,7 @@ class Link:
         self.reload_wanted = False
         self._spawn = spawn
         self._notifier = notifier
-        self._start_timeout = start_timeout
+        self._alive_timeout, self._start_timeout = timeouts
         self._started = 0.0
         self._starts = 0
         self._failed_starts = 0
@@ -68,7 +71,7 @@ class Link:
         """Starts the controller when it is due."""
         if self.due is None or self.due > now:
             return
-        self.due, self._ready, self._alive, self._murdered = None, False, None, False
+        self.due, self._alive, self._murdered = None, None, False
         self._started = now
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGEST_MESSAGE)
@@ -158,8 +161,8 @@ class Link:
             self.murder("has closed its socket to the supervisor")
         elif not self._ready and now - max(self._started, watched_since) > self._start_timeout:
             self.murder(f"has not applied its configuration within {self._start_timeout:.0f} s")
-        elif self._alive is not None and now - max(self._alive, watched_since) > ALIVE_LIMIT:
-            self.murder(f"has given no sign of life for {ALIVE_LIMIT:.0f} s")
+        elif self._alive is not None and now - max(self._alive, watched_since) > self._alive_timeout:
+            self.murder(f"has given no sign of life for {self._alive_timeout:.0f} s")
 
     def on_exit(self, pid: int, status: int, now: float) -> bool:
         """A child has ended; True when it was the controller. FeError when it makes no sense to go on."""
@@ -168,15 +171,16 @@ class Link:
         self.pid = 0
         self.on_readable(most=10_000)  # what it said before it died: a Fatal above all
         self._close()
+        was_ready, self._ready = self._ready, False
         if self._draining:
             return True
         if self._reload_since is not None:
             self._reload_since, self.reload_wanted = None, True  # its successor does it again
         log.error(f"the controller {describe_exit(status)}; workers go on with what it last applied", ended=pid)
         ran = now - self._started
-        if not self._ready:
+        if not was_ready:
             self._on_failed_start(status)
-        self.due = now + self._backoff.delay(ran if self._ready else 0.0)
+        self.due = now + self._backoff.delay(ran if was_ready else 0.0)
         return True
 
     def drain(self) -> None:

@@ -118,9 +118,9 @@ class Replicas:
         replica = self._by_keeper.pop(keeper, None)
         if replica is None:
             return False
-        self._by_id.pop(replica.id, None)
         if replica.failed:
             return True
+        del self._by_id[replica.id]
         if replica.status is None:
             log.error("the keeper of a replica was killed", replica=replica.id)
             self._end_group(replica)
@@ -191,6 +191,7 @@ class Replicas:
         elif kind == _keeper.FAILED:
             what = {_keeper.STAGE_CWD: "its working directory", _keeper.STAGE_EXEC: "its command"}.get(stage, "set-up")
             replica.failed = True
+            del self._by_id[replica.id]
             log.error("a replica was not started", replica=replica.id, reason=f"{what}: {os.strerror(value)}")
             self._send(Spawned(replica.id, 0, f"{what}: {os.strerror(value)}"))
 

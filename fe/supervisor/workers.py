@@ -82,8 +82,8 @@ class Workers:
         return min((seat.due for seat in self.seats if seat.due is not None), default=None)
 
     def beating(self, now: float) -> bool:
-        """Whether any worker has shown a sign of life within worker_timeout."""
-        return any(seat.pid and self._silence(seat, now) < self._worker_timeout for seat in self.seats)
+        """Whether anybody serves: has become ACTIVE and shown a sign of life within worker_timeout."""
+        return any(s.pid and s.served and self._silence(s, now) < self._worker_timeout for s in self.seats)
 
     def murder(self, now: float, watched_since: float, may_start_since: float | None) -> None:
         """Kills those that hang. Nothing before `watched_since` is held against them (we were suspended ourselves).
