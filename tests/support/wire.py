@@ -1,8 +1,8 @@
 """HTTP/1.1 as the tests understand it: a buffered socket and strict parsers for heads and bodies.
 
 Owns: the judgement whether bytes are well-formed. It is deliberately narrower than the standard: what fe sends has one
-canonical form, all else is a fault (`MalformedError`). Never lenient, never shared with fe. client.py and
-backends.py build on it.
+canonical form, and anything else is a fault (`MalformedError`). Never lenient, never shared with fe. Clients build
+on it in client.py, back-ends in backends.py.
 """
 
 from __future__ import annotations
