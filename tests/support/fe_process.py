@@ -78,7 +78,13 @@ class FeProcess:
     """A running fe-serve. `config` needs `endpoints`; addresses, workers and the log are filled in where missing."""
 
     def __init__(
-        self, config: Config, *, workers: int = 1, env: dict[str, str] | None = None, wait: bool = True
+        self,
+        config: Config,
+        *,
+        workers: int = 1,
+        env: dict[str, str] | None = None,
+        wait: bool = True,
+        open_files: int | None = None,
     ) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="fe-e2e-")
         self.mark = uuid.uuid4().hex
@@ -94,6 +100,7 @@ class FeProcess:
         self.log = Path(self.folder.name) / "fe.log"
         self.env = {**os.environ, **(env or {}), "FE_E2E_MARK": self.mark}
         self.wait = wait
+        self.open_files = open_files  # a limit on descriptors, soft and hard
         self.write(self.config)
         self.process = self._start()
         self.left: list[int] = []
@@ -102,6 +109,8 @@ class FeProcess:
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [str(Path(sys.executable).parent / "fe-serve"), "--config", str(self.file)]
+        if self.open_files:
+            command = ["prlimit", f"--nofile={self.open_files}", *command]
         with self.log.open("ab") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.env)
         if not self.wait:
