@@ -280,7 +280,7 @@ def test_all_replicas_refuse(stack: ExitStack) -> None:
 
 
 def test_waiters_hear_at_once_that_no_replica_is_left(stack: ExitStack) -> None:
-    """The last ready replica goes: whoever waits gets an answer within the queue's limit, and the first that is back serves."""
+    """The last ready replica goes: whoever waits gets an answer in time, and once it is back it serves."""
     backends = _backends(stack, 1)
     gate = threading.Event()
     backends[0].on("/dies", scripts.held(gate, scripts.vanish(reset=True)))

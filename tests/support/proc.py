@@ -93,6 +93,12 @@ def connected(pid: int, port: int, remote: int) -> bool:
     return bool({inode for local, other, _, inode in _tcp() if (local, other) == (port, remote)} & _sockets(pid))
 
 
+def peers(pid: int, port: int) -> set[int]:
+    """Remote ports of the connections that a process holds at its `port`."""
+    own = _sockets(pid)
+    return {remote for local, remote, state, inode in _tcp() if local == port and state != LISTEN and inode in own}
+
+
 def samples(page: str, name: str) -> list[tuple[dict[str, str], float]]:
     """Labels and values of the samples of one metric."""
     return [

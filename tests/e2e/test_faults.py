@@ -1,0 +1,336 @@
+"""Faults under load: killed workers, a killed controller, reloads, the end; and what the machine does not give.
+
+Owns: the promise that a fault costs what it must and nothing more. The load is steady: more clients than places, so
+that replicas are full and the queue is in use the whole time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tests.support import proc, scripts
+from tests.support.backends import Backend, Exchange
+from tests.support.client import Client, request
+from tests.support.fe_process import Config, FeProcess, deployment, endpoint, wait_for
+from tests.support.load import Load
+
+WORKERS, REPLICAS, CAPACITY, CLIENTS = 4, 20, 4, 100
+SERVICE_TIME = 0.05  # of a request at a replica
+
+
+def _works(exchange: Exchange) -> None:
+    exchange.read_body()
+    time.sleep(SERVICE_TIME)
+    scripts.answer(b"done")(exchange)
+
+
+@pytest.fixture(scope="module")
+def replicas() -> Iterator[list[Backend]]:
+    with ExitStack() as stack:
+        backends = [stack.enter_context(Backend(_works, f"replica {n}", record=False)) for n in range(REPLICAS)]
+        yield backends
+        assert [one.faults for one in backends] == [[]] * REPLICAS
+        assert max(one.peak for one in backends) == CAPACITY
+
+
+def _config(replicas: list[Backend], **settings: Any) -> Config:
+    settings = {"max_concurrent_requests_per_instance": CAPACITY, "max_queue_wait_ms": 20000, **settings}
+    return {"endpoints": [endpoint([one.address for one in replicas], **settings)]}
+
+
+@pytest.fixture(scope="module")
+def fe(replicas: list[Backend]) -> Iterator[FeProcess]:
+    with FeProcess(_config(replicas), workers=WORKERS) as one:
+        yield one
+
+
+@contextmanager
+def _load(fe: FeProcess, **options: Any) -> Iterator[Load]:
+    """The load, running since 200 requests; afterwards leases and queue are back to nothing."""
+    with Load(fe.client, CLIENTS, **options) as load:
+        load.wait_more(200)
+        yield load
+    fe.wait_idle()
+
+
+def _worker_ready(fe: FeProcess, count: int = WORKERS) -> bool:
+    return len(fe.workers()) == count and fe.metric("fe_workers", state="active") == count
+
+
+def _ports_of(pid: int, fe: FeProcess) -> set[int]:
+    """Source ports of the clients whose connections this worker holds."""
+    return proc.peers(pid, fe.port)
+
+
+def test_a_killed_worker_costs_only_what_it_held(fe: FeProcess) -> None:
+    with _load(fe) as load:
+        for _ in range(3):
+            before = len(load.outcomes)
+            victim = fe.workers()[0]
+            os.kill(victim, signal.SIGSTOP)  # so that what it holds does not change any more
+            held = _ports_of(victim, fe)
+            os.kill(victim, signal.SIGKILL)
+            load.wait_more(300)
+            lost = [one for one in load.outcomes[before:] if not one.good]
+            assert {one.connection for one in lost} <= held, load.summary()
+            assert len(lost) <= len(held)
+            wait_for(lambda: _worker_ready(fe), "the worker is replaced")
+    assert len(load.failures) <= 3 * CLIENTS
+
+
+def test_leases_come_back_before_the_worker_does(replicas: list[Backend]) -> None:
+    """A worker that fails to start again cannot keep anybody waiting: its places are free at once."""
+    gate = threading.Event()
+    replicas[0].on("/held", scripts.held(gate, scripts.answer()))
+    with FeProcess(_config(replicas[:1]), workers=2) as fe, ExitStack() as stack:
+        clients = [stack.enter_context(fe.client()) for _ in range(40)]
+        by_worker = {pid: [one for one in clients if fe.worker_of(one) == pid] for pid in fe.workers()}
+        victim, survivor = by_worker
+        for client in by_worker[victim][:CAPACITY]:
+            client.send(request("/held"))
+        fe.wait_metric("fe_in_flight", CAPACITY)
+        waiting = by_worker[survivor][:3]
+        for client in waiting:
+            client.send(request("/next"))
+        fe.wait_metric("fe_queue_depth", 3)
+        os.kill(victim, signal.SIGKILL)
+        assert [client.read_response("GET").status for client in waiting] == [200] * 3
+        gate.set()
+        fe.wait_idle()
+
+
+def test_connections_in_a_dead_workers_accept_queue_are_served(fe: FeProcess) -> None:
+    victim = fe.workers()[0]
+    os.kill(victim, signal.SIGSTOP)
+    with ExitStack() as stack:
+        stuck: list[Client] = []
+        for _ in range(200):
+            client = stack.enter_context(fe.client())
+            client.send(request("/queued"))
+            client.sock.settimeout(0.3)
+            try:
+                assert client.read_response("GET").status == 200
+            except TimeoutError:
+                stuck.append(client)
+            if len(stuck) == 3:
+                break
+        assert stuck
+        os.kill(victim, signal.SIGKILL)
+        for client in stuck:
+            client.sock.settimeout(20)
+            assert client.read_response("GET").status == 200
+    wait_for(lambda: _worker_ready(fe), "the worker is replaced")
+
+
+def test_a_hung_worker_is_replaced(replicas: list[Backend]) -> None:
+    with FeProcess({**_config(replicas), "worker_timeout": 1}, workers=2) as fe:
+        victim = fe.workers()[0]
+        os.kill(victim, signal.SIGSTOP)
+        wait_for(lambda: victim not in fe.workers() and _worker_ready(fe, 2), "the hung worker is replaced")
+        with fe.client() as client:
+            assert client.get("/").status == 200
+
+
+def test_a_killed_controller_costs_nothing(fe: FeProcess) -> None:
+    with _load(fe, per_connection=10) as load:
+        for _ in range(3):
+            victim = fe.controller()
+            assert victim is not None
+            os.kill(victim, signal.SIGKILL)
+            load.wait_more(200)
+            wait_for(partial(_new_controller, fe, victim), "a new controller")
+    assert load.failures == []
+
+
+def _new_controller(fe: FeProcess, old: int) -> bool:
+    return fe.controller() not in (None, old) and fe.ready()
+
+
+def test_fifty_reloads_cost_nothing(fe: FeProcess, replicas: list[Backend]) -> None:
+    with _load(fe, per_connection=10) as load:
+        for number in range(50):
+            config = _config(replicas[number % 5 :], max_concurrent_requests_per_instance=CAPACITY - number % 2)
+            config["endpoints"].append(endpoint([replicas[0].address], f"mark{number}", None))
+            if number % 3 == 0:
+                config["endpoints"][0]["deployments"].append(deployment([replicas[1].address], "green"))
+                config["endpoints"][0]["traffic"] = {"blue": 90, "green": 10}
+            fe.reload(config)
+            _wait_applied(fe, f"mark{number}")
+        load.wait_more(100)
+        fe.reload(_config(replicas))
+    assert load.failures == []
+
+
+def _wait_applied(fe: FeProcess, name: str) -> None:
+    def found() -> bool:
+        with fe.client() as client:
+            return client.get(f"/api/v1/endpoint/{name}/x").status == 200
+
+    wait_for(found, f"the configuration with {name} is in use")
+
+
+def test_a_bad_configuration_changes_nothing(fe: FeProcess, replicas: list[Backend]) -> None:
+    good = fe.file.read_text()
+    with _load(fe, per_connection=10) as load:
+        failed = fe.metric("fe_config_reloads_total", result="failed")
+        for number, text in enumerate(
+            ("{", "endpoints: [{name: x}]", good.replace('"blue"', '"bl ue"'), good.replace("4", "-4", 1))
+        ):
+            fe.file.write_text(text)
+            fe.reload()
+            wait_for(
+                lambda number=number: fe.metric("fe_config_reloads_total", result="failed") == failed + number + 1,
+                "refused",
+            )
+        fe.file.unlink()
+        fe.reload()
+        fe.wait_metric("fe_config_reloads_total", failed + 5, result="failed")
+        load.wait_more(100)
+    assert load.failures == []
+    assert str(fe.file) in fe.output()
+    fe.write(fe.config)
+    fe.reload()
+    wait_for(lambda: fe.metric("fe_config_last_reload_successful") == 1, "the good one is taken")
+    assert len(replicas) == REPLICAS
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_end_costs_nothing_that_was_accepted(replicas: list[Backend], number: signal.Signals) -> None:
+    with FeProcess(_config(replicas), workers=WORKERS) as fe, Load(fe.client, CLIENTS) as load:
+        load.wait_more(300)
+        fe.signal(number)
+        assert fe.process.wait(30) == 0
+        load.stopping.set()
+    assert load.failures == [], load.summary()
+    assert fe.survivors() == []
+
+
+def test_a_second_signal_ends_it_at_once(replicas: list[Backend]) -> None:
+    gate = threading.Event()
+    replicas[0].on("/never", scripts.silent(gate))
+    with FeProcess({**_config(replicas[:1]), "drain_timeout": 60}, workers=2) as fe, fe.client() as client:
+        client.send(request("/never"))
+        replicas[0].wait_requests(1, "/never")
+        fe.signal(signal.SIGTERM)
+        wait_for(lambda: not fe.ready(), "it drains")
+        fe.signal(signal.SIGTERM)
+        assert fe.process.wait(10) != 0
+        client.ended()
+    gate.set()
+
+
+def test_drain_timeout_cuts_off(replicas: list[Backend]) -> None:
+    gate = threading.Event()
+    replicas[0].on("/cut", scripts.silent(gate))
+    with FeProcess({**_config(replicas[:1]), "drain_timeout": 0.5}, workers=2) as fe, fe.client() as client:
+        client.send(request("/cut"))
+        replicas[0].wait_requests(1, "/cut")
+        fe.signal(signal.SIGTERM)
+        assert fe.process.wait(20) == 5
+        client.ended()
+    gate.set()
+
+
+def test_killed_itself_it_leaves_nothing(replicas: list[Backend]) -> None:
+    with FeProcess(_config(replicas), workers=2) as fe:
+        os.kill(fe.process.pid, signal.SIGKILL)
+        fe.process.wait(10)
+        wait_for(lambda: not fe.survivors(), "no process is left")
+
+
+# --- what the machine does not give ----------------------------------------------------------------------------------
+
+
+def test_descriptors_run_out(replicas: list[Backend]) -> None:
+    """Who was accepted is served, the others wait; nobody is dropped."""
+    gate = threading.Event()
+    replicas[0].on("/fd", scripts.held(gate, scripts.answer()))
+    config = _config(replicas[:1], max_concurrent_requests_per_instance=500)
+    with FeProcess(config, workers=1, open_files=128) as fe, ExitStack() as stack:
+        clients = [stack.enter_context(fe.client()) for _ in range(300)]
+        for client in clients:
+            client.send(request("/fd", headers={"Connection": "close"}))
+        wait_for(lambda: replicas[0].busy > 10, "some are at the replica")
+        for _ in range(20):
+            assert not any(client.has_ended() for client in clients)
+        gate.set()
+        for client in clients:
+            answer = client.read_response("GET")
+            assert answer.status == 200
+            client.close()
+        fe.wait_idle()
+
+
+def _run(fe: FeProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [os.path.join(os.path.dirname(sys.executable), "fe-serve"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=fe.env)
+
+
+def test_a_busy_port(fe: FeProcess) -> None:
+    ended = _run(fe, "--config", str(fe.file))
+    assert ended.returncode == 3
+    assert str(fe.port) in ended.stderr
+    with fe.client() as client:
+        assert client.get("/").status == 200
+
+
+def test_too_little_memory(fe: FeProcess, replicas: list[Backend]) -> None:
+    greedy = {**fe.config, **_config(replicas), "limits": {"replicas": 1_000_000, "holders": 1024, "slots": 1_000_000}}
+    file = fe.file.with_name("greedy.yaml")
+    fe_file, fe.file = fe.file, file
+    fe.write(greedy)
+    fe.file = fe_file
+    ended = _run(fe, "--config", str(file))
+    assert ended.returncode in (2, 3)
+    assert ended.stderr.strip()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "endpoints: 3", "nonsense: 1", "endpoints: [{name: x, auth_mode: none, deployments: []}]"]
+)
+def test_a_configuration_that_cannot_be_used(fe: FeProcess, text: str) -> None:
+    file = fe.file.with_name("bad.yaml")
+    file.write_text(text)
+    ended = _run(fe, "--config", str(file))
+    assert ended.returncode == 2
+    assert str(file) in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_no_such_configuration(fe: FeProcess) -> None:
+    ended = _run(fe, "--config", "/nowhere/fe.yaml")
+    assert (ended.returncode, "/nowhere/fe.yaml" in ended.stderr) == (2, True)
+
+
+# --- bad replicas among good ones ------------------------------------------------------------------------------------
+
+
+def test_one_bad_replica_among_good_ones(replicas: list[Backend]) -> None:
+    """It costs the requests that it breaks, until it is set aside; nobody waits for it for ever."""
+    kinds = itertools.cycle(
+        [
+            scripts.vanish(),
+            scripts.vanish(reset=True),
+            scripts.raw(b"garbage\r\n\r\n"),
+            scripts.raw(b"HTTP/1.1 200 OK\r\n", "close"),
+        ]
+    )
+    with ExitStack() as stack:
+        bad = stack.enter_context(Backend(lambda exchange: next(kinds)(exchange), "bad"))
+        fe = stack.enter_context(FeProcess(_config([bad, *replicas]), workers=WORKERS))
+        with _load(fe, per_connection=10) as load:
+            load.wait_more(500)
+        assert {one.status for one in load.failures} <= {502}, load.summary()
+        assert len(load.failures) < len(load.outcomes) // 10
