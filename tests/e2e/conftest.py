@@ -29,5 +29,6 @@ def _by_prefix(exchange: Exchange) -> None:
 @pytest.fixture(scope="module")
 def fe(backend: Backend) -> Iterator[FeProcess]:
     model = endpoint([backend.address], max_concurrent_requests_per_instance=512, max_body_bytes=2_000_000)
-    with FeProcess({"endpoints": [model]}) as one:
+    small = endpoint([backend.address], "small", "/small", max_body_bytes=1000)
+    with FeProcess({"endpoints": [model, small]}) as one:
         yield one

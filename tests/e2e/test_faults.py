@@ -190,10 +190,7 @@ def test_a_bad_configuration_changes_nothing(fe: FeProcess, replicas: list[Backe
         ):
             fe.file.write_text(text)
             fe.reload()
-            wait_for(
-                lambda number=number: fe.metric("fe_config_reloads_total", result="failed") == failed + number + 1,
-                "refused",
-            )
+            fe.wait_metric("fe_config_reloads_total", failed + number + 1, result="failed")
         fe.file.unlink()
         fe.reload()
         fe.wait_metric("fe_config_reloads_total", failed + 5, result="failed")

@@ -47,3 +47,32 @@ def test_unfinished_requests_leave_nothing(fe: FeProcess, backend: Backend) -> N
                 client.stream.rest()  # nothing, or an error answer; then the end
     fe.wait_idle()
     assert [one.target for one in backend.requests[before:] if one.target == "/unfinished"] == []
+
+
+@pytest.mark.parametrize("size", [1001, 5000])
+def test_a_collected_body_that_grows_too_large(fe: FeProcess, backend: Backend, size: int) -> None:
+    """413 at the byte that is too many; the replica hears nothing of it."""
+    with fe.client() as client:
+        client.send(b"POST /small/grows HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.send(b"64\r\n" + b"x" * 100 + b"\r\n")
+        client.try_send(b"%x\r\n" % (size - 100) + b"x" * (size - 100) + b"\r\n0\r\n\r\n")
+        answer = client.read_response()
+        assert (answer.status, answer.closes) == (413, True)
+        client.ended()
+    assert backend.seen("/small/grows") == []
+    with fe.client() as client:
+        assert client.post("/small/fits", b"x" * 1000).status == 200
+
+
+def test_a_streamed_body_that_grows_too_large(fe: FeProcess, backend: Backend) -> None:
+    """413, and the replica sees one request that does not end."""
+    with fe.client() as client:
+        client.send(b"POST /grows HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(21):
+            client.try_send(b"186a0\r\n" + b"x" * 100_000 + b"\r\n")
+        client.try_send(b"0\r\n\r\n")
+        answer = client.read_response()
+        assert (answer.status, answer.closes) == (413, True)
+        client.ended()
+    fe.wait_idle()
+    assert [one.body for one in backend.seen("/grows")] in ([], [None])
