@@ -61,7 +61,7 @@ cdef class Exchange(UpstreamUser):
     cdef bint streamed                  # the body is fed piece by piece
     cdef int64_t body_length            # of a streamed body; UPSTREAM_CHUNKED when unknown
     cdef int phase
-    cdef bint leased, mirrored, fresh, answered
+    cdef bint leased, mirrored, fresh, answered, accounted
     cdef int attempts
     cdef uint32_t slot, replica, incarnation
     cdef UpstreamConnection upstream
@@ -92,7 +92,6 @@ cdef class Exchange(UpstreamUser):
     cdef int _refuse(self, object answer, str detail=*) except -1
     cdef int _leave(self, int status, str reason) except -1
     cdef int _drop(self) except -1
-    cdef int _on_fault(self) except -1
     cdef void _give_back(self) noexcept
     cdef int _on_unheard(self, int status, bint last) except -1
     cdef int _end(self, int status, str reason) except -1

@@ -200,7 +200,8 @@ cdef class Proxy(Passing):
                         exchange._on_expired()
                 except Exception:
                     log.exception("a granted request failed")
-                    exchange._on_fault()
+                    if exchange is not None:
+                        exchange._on_fault()
 
 
 cdef class Exchange(UpstreamUser):
@@ -568,6 +569,10 @@ cdef class Exchange(UpstreamUser):
     cdef int on_client_gone(self) except -1:
         """The client has left: a place in the queue is given up, work at a replica is finished or aborted."""
         self.client = None
+        if self.phase == TUNNEL:
+            self.upstream.close()
+            self._give_back()
+            return self._end(self.status, None)
         return self._leave(499, "client_gone")
 
     cdef int _leave(self, int status, str reason) except -1:
@@ -620,8 +625,9 @@ cdef class Exchange(UpstreamUser):
         return self._leave(self.status if self.answered else 504, "replica_timeout")
 
     cdef int _on_fault(self) except -1:
-        """A fault of fe: nothing may stay behind."""
         self._drop()
+        if self.answered or self.phase == TUNNEL:
+            return self._break_off("internal")
         return self._refuse(INTERNAL)
 
     # --- the end -----------------------------------------------------------------------------------------------------
@@ -657,8 +663,9 @@ cdef class Exchange(UpstreamUser):
         cdef Holder holder = self.proxy.holder
         cdef uint32_t record = self.deployment.index
         cdef int64_t now = monotonic_ns()
-        if self.mirrored:
+        if self.mirrored or self.accounted:
             return 0
+        self.accounted = True
         self.proxy.in_flight -= 1
         self.status = status
         self.reason = reason

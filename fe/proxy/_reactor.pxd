@@ -18,6 +18,7 @@ cdef class Timed:
     cdef Reactor reactor
     cdef void expire_at(self, int64_t due_ns) noexcept
     cdef int _on_deadline(self, int64_t now_ns) except -1
+    cdef int _on_fault(self) except -1
 
 
 cdef class Channel(Timed):
@@ -79,7 +80,7 @@ cdef class Reactor:
     cdef int _pass(self) except -1
     cdef int _dispatch(self, int fd, uint32_t generation, uint32_t events) except -1
     cdef int _read_again(self) except -1
-    cdef int _on_fault(self, owner) except -1
+    cdef int _on_handler_fault(self, Timed owner) except -1
 
 
 cdef class Passing:

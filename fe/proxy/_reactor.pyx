@@ -122,6 +122,10 @@ cdef class Timed:
     cdef int _on_deadline(self, int64_t now_ns) except -1:
         return 0
 
+    cdef int _on_fault(self) except -1:
+        """One of its handlers raised, which is a fault of fe: everything it holds has to be given back."""
+        return 0
+
 
 cdef inline void unlink(Deadline* deadline) noexcept nogil:
     if deadline.bucket_ns != 0:
@@ -246,6 +250,11 @@ cdef class Channel(Timed):
         return 0
 
     cdef int _on_failed(self) except -1:
+        self.close()
+        return 0
+
+    cdef int _on_fault(self) except -1:
+        self._on_failed()
         self.close()
         return 0
 
@@ -455,7 +464,7 @@ cdef class Reactor:
                 try:
                     owner._on_deadline(self.now_ns)
                 except BaseException:
-                    self._on_fault(owner)
+                    self._on_handler_fault(owner)
             when += TICK_NS
         return 0
 
@@ -494,7 +503,7 @@ cdef class Reactor:
                 try:
                     self.passing._on_accept(<Listening> self.channels[fd])
                 except BaseException:
-                    self._on_fault(None)
+                    self._on_handler_fault(None)
             elif kind == TIMER:
                 # Unlike an eventfd it has to be read: the kernel winds a periodic timer up again only then.
                 c_read(self.timer_fd, &ticks, sizeof(ticks))
@@ -537,7 +546,7 @@ cdef class Reactor:
             if gone and channel.paused and channel.fd >= 0:
                 channel._on_peer_gone()
         except BaseException:
-            self._on_fault(channel)
+            self._on_handler_fault(channel)
         return 0
 
     cdef int _read_again(self) except -1:
@@ -551,13 +560,15 @@ cdef class Reactor:
                 try:
                     channel._on_readable()
                 except BaseException:
-                    self._on_fault(channel)
+                    self._on_handler_fault(channel)
         return 0
 
-    cdef int _on_fault(self, owner) except -1:
-        """A handler raised: a fault of fe. It costs the connection it happened on and nothing else."""
-        log.exception("a connection's handler failed")
-        if isinstance(owner, Channel):
-            (<Channel> owner)._on_failed()
-            (<Channel> owner).close()
+    cdef int _on_handler_fault(self, Timed owner) except -1:
+        """It costs the connection or request it happened on, and nothing else."""
+        log.exception("a handler failed")
+        if owner is not None:
+            try:
+                owner._on_fault()
+            except BaseException:
+                log.exception("and so did its end")
         return 0

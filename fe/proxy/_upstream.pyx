@@ -5,9 +5,10 @@
 # through UpstreamUser. A connection is reused only after an answer of HTTP/1.1 that delimits itself, to a request that
 # was sent completely, with no byte left over; anything else closes it.
 
-from libc.errno cimport EAGAIN, EINPROGRESS, EMFILE, ENFILE, errno
+from libc.errno cimport EADDRNOTAVAIL, EAGAIN, EINPROGRESS, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memmove, memset
+from posix.unistd cimport close as c_close
 
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize, PyByteArray_GET_SIZE
 
@@ -128,6 +129,11 @@ cdef class UpstreamConnection(Channel):
         if not self.paused:
             self.resume()
         return 0
+
+    cdef int _on_fault(self) except -1:
+        if self.state == IDLE:
+            self.pool._remove(self)
+        return self._fail(FAILED_INVALID, "an internal error occurred")
 
     cdef int _on_deadline(self, int64_t now_ns) except -1:
         if self.state == CONNECTING or self.state == REFUSED:
@@ -341,7 +347,7 @@ cdef class Pool:
 
     cdef UpstreamConnection connect(self, uint32_t replica, ReplicaAddress* address, UpstreamUser user):
         """A connection under way; `user` hears `_on_connected` or `_on_upstream_failed`, never from within this call.
-        None: no descriptor is to be had."""
+        None: no descriptor or port is to be had now."""
         cdef UpstreamConnection connection
         cdef int family = (<unsigned short*> address.sockaddr)[0]
         cdef int one = 1
@@ -360,6 +366,9 @@ cdef class Pool:
         connection.state = CONNECTING
         connection.reactor = self.reactor
         if c_connect(fd, <sockaddr*> address.sockaddr, address.length) < 0 and errno != EINPROGRESS:
+            if errno in (EADDRNOTAVAIL, EAGAIN, ENOBUFS, ENOMEM):
+                c_close(fd)     # no free port, or the queue of a unix socket is full: not the replica's fault
+                return None
             connection.state = REFUSED
         connection.expire_at(self.reactor.now_ns + self.connect_timeout_ns)
         connection.open(self.reactor, fd, False)
