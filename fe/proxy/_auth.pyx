@@ -1,8 +1,8 @@
 """The credential of endpoints with auth_mode `key`: `Authorization: Bearer <key>`.
 
 Owns: taking the key out of the field, its digest, a comparison that takes the same time whatever it finds. Never: the
-keys themselves (workers hold SHA-256 digests only), logging, what is answered. A key of another endpoint is a wrong key:
-only this endpoint's digests are looked at. Read `fe/model.py` EndpointView for where the digests come from.
+keys themselves (workers hold SHA-256 digests only), logging, what is answered. A key of another endpoint is a wrong
+key: only this endpoint's digests are looked at. Read `fe/model.py` EndpointView for where the digests come from.
 """
 
 from hashlib import sha256

@@ -29,8 +29,8 @@ cdef bytes build_upstream_head(RequestHead head, Peer peer, bytes request_id, in
                                const char* tail, Py_ssize_t tail_length)
 
 # Decides response.send_chunked and response.send_close. `close`: the caller closes after this answer anyway.
-# `deployment_line` is Deployment.header_line. The tail is body as the replica meant it (not chunked); it is framed here,
-# and with `last` the end of a chunked body follows it.
+# `deployment_line` is Deployment.header_line. The tail is body as the replica meant it (not chunked); it is framed
+# here, and with `last` the end of a chunked body follows it.
 cdef bytes build_downstream_head(ResponseHead response, RequestHead request, bytes request_id, bytes deployment_line,
                                  bint close, const char* tail, Py_ssize_t tail_length, bint last)
 cdef bytes build_interim_head(ResponseHead response)   # 103 passed on

@@ -17,11 +17,11 @@ from libc.stdlib cimport realloc
 from libc.string cimport memcpy
 from libc.time cimport time, time_t
 
-from fe.proxy._chunked cimport CHUNK_HEAD_ROOM, put_chunk_head
+from fe.proxy._chunked cimport put_chunk_head
 from fe.proxy._head cimport (
-    BODY_LENGTH, BODY_NONE, Field, Fields, KIND_AUTHORIZATION, KIND_CLIENT_ID, KIND_DATE, KIND_FOR, KIND_FORWARDED,
+    BODY_LENGTH, BODY_NONE, Field, Fields, KIND_AUTHORIZATION, KIND_DATE, KIND_FOR, KIND_FORWARDED,
     KIND_FORWARDED_HOST, KIND_FORWARDED_OTHER, KIND_HOP, KIND_LAST_FORWARDED, KIND_PINNED, KIND_PROTO, KIND_REAL_IP,
-    KIND_REQUEST_ID, METHOD_HEAD, METHOD_PATCH, METHOD_POST, METHOD_PUT, RequestHead, ResponseHead, Span,
+    METHOD_HEAD, METHOD_PATCH, METHOD_POST, METHOD_PUT, RequestHead, ResponseHead, Span,
 )
 
 cdef enum:
@@ -308,7 +308,7 @@ cdef void _put_answer(Writer* out, ResponseHead response, bytes request_id, byte
 
 
 cdef inline bint _passes_down(uint8_t kind) noexcept nogil:
-    """Of a response: all but the hop's own fields and the three that fe writes. What names a request's origin is plain here."""
+    """Of a response: all but the hop's own fields and the three that fe writes. A request's origin is plain here."""
     return kind < KIND_HOP and kind != KIND_PINNED or kind >= KIND_FOR
 
 
@@ -423,6 +423,7 @@ def interim_head(ResponseHead response) -> bytes:
     return build_interim_head(response)
 
 
-def switch_head(ResponseHead response, bytes request_id, bytes client_request_id=None, bytes deployment_line=b"") -> bytes:
+def switch_head(ResponseHead response, bytes request_id, bytes client_request_id=None,
+                bytes deployment_line=b"") -> bytes:
     """`build_switch_head`."""
     return build_switch_head(response, request_id, client_request_id, deployment_line)

@@ -1,7 +1,8 @@
 # Heads of requests and responses, as seen by the other Cython modules of the data path.
 #
-# Order of use: zero a HeadScan, call `find_head_end` with all bytes since the message's start until it says more than 0,
-# hand exactly those bytes to `parse_request` or `parse_response`. What these return owns a copy: the buffer may be reused.
+# Order of use: zero a HeadScan, call `find_head_end` with all bytes since the message's start until it says more than
+# 0, hand exactly those bytes to `parse_request` or `parse_response`. What these return owns a copy: the buffer may be
+# used again.
 # Spans are offsets into `raw`. The builders of what is sent on are in _build.pxd.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
@@ -81,10 +82,10 @@ cdef struct HeadLimits:
 
 cdef struct HeadScan:
     # where the search for a head's end stands; all zero before a head
-    Py_ssize_t scanned # bytes searched so far
+    Py_ssize_t scanned  # bytes searched so far
     Py_ssize_t line    # where the unfinished line starts
     Py_ssize_t first   # where the line after the request or status line starts; 0: not seen
-    Py_ssize_t skipped # bytes of empty lines before the head
+    Py_ssize_t skipped  # bytes of empty lines before the head
     Py_ssize_t lines   # field lines so far
 
 
@@ -110,7 +111,7 @@ cdef class RequestHead:
     cdef Span authorization
     cdef Span pinned                      # the deployment that is asked for by name
     cdef Span user_agent
-    cdef readonly bytes client_request_id # cleaned; None: absent
+    cdef readonly bytes client_request_id  # cleaned; None: absent
     cpdef bint wants_plain(self)          # would rather read text/plain than JSON; looked at only for fe's own answers
 
 

@@ -159,7 +159,8 @@ cdef int _kind_of_rare(const char* name, Py_ssize_t n) noexcept nogil:
     return KIND_PLAIN
 
 
-cdef bint _split_line(Field* field, const char* base, Py_ssize_t start, Py_ssize_t end, bint* underscore) noexcept nogil:
+cdef bint _split_line(Field* field, const char* base, Py_ssize_t start, Py_ssize_t end,
+                      bint* underscore) noexcept nogil:
     """One field line without its CRLF. False: not `name: value` (blanks before the colon and folding included)."""
     cdef char lower[LONGEST_KNOWN_NAME + 1]
     cdef Py_ssize_t at = start
@@ -670,7 +671,9 @@ cdef bytes _clean_id(bytes raw, Span span):
     cdef unsigned char c
     for i in range(span.length):
         c = at[i]
-        if n < LONGEST_CLIENT_ID and (c'a' <= c <= c'z' or c'A' <= c <= c'Z' or c'0' <= c <= c'9' or c == c'-' or c == c'_'):
+        if n == LONGEST_CLIENT_ID:
+            break
+        if c'a' <= c <= c'z' or c'A' <= c <= c'Z' or c'0' <= c <= c'9' or c == c'-' or c == c'_':
             out[n] = c
             n += 1
     return out[:n] if n else None

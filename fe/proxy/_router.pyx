@@ -41,7 +41,7 @@ cdef class Deployment:
 
 
 cdef list _shuffled(dict by_name, traffic):
-    """100 places, shared out by percent, in random order: a walk through them splits traffic without a random number."""
+    """100 places, shared out by percent, in random order: walking through them splits traffic evenly."""
     places = []
     for name, percent in traffic.items():
         places += [by_name[name.encode()]] * percent
@@ -153,7 +153,7 @@ cdef class Router:
         return self.any_host.find(path, n)
 
     cdef Endpoint route_by_name(self, RequestHead head, Py_ssize_t start):
-        """/api/v1/endpoint/<name>/<rest> -> /<rest>; without a rest the replica's `/`. An unknown name is no other route's."""
+        """/api/v1/endpoint/<name>/<rest> -> /<rest>, without a rest `/`. An unknown name is no other route's."""
         cdef const char* target = head.target
         cdef Py_ssize_t end = start
         while end < head.path_length and target[end] != c'/':

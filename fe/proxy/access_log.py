@@ -1,7 +1,8 @@
 """One line per request: formatted when the request ends, written in batches by a thread of its own.
 
-Owns: the fields and their escaping, a bounded buffer, the sink. Never: queries, credentials, bodies; waiting in the
-event loop. When the sink is slower than the traffic, lines are dropped and counted, requests are not held up.
+Owns: the fields and their escaping, a bounded buffer, the writing thread. Never: queries, credentials, bodies; waiting
+in the event loop; the sink itself: it comes as a descriptor, behind which its owner puts another file at a rotation.
+When the sink is slower than the traffic, lines are dropped and counted, requests are not held up.
 Danger: several workers append to one sink; each write has whole lines only, and to a pipe at most PIPE_BUF bytes, which
 is what the kernel keeps in one piece.
 """
@@ -21,7 +22,6 @@ LONGEST_PATH: Final = 1024
 LONGEST_AGENT: Final = 256
 MOST_HELD: Final = 1 << 20  # bytes
 WAKE_AT: Final = 64 * 1024
-REOPEN_CHECK: Final = 1.0  # seconds between looks at whether a log file was moved away
 CLOSE_WAIT: Final = 2.0
 
 
@@ -92,15 +92,14 @@ def human(line: AccessLine) -> bytes:
 
 
 class AccessLog:
-    """Takes lines from the event loop and writes them to a descriptor, or to a file that may be rotated.
+    """Takes lines from the event loop and writes them to a descriptor, which stays the caller's.
 
     `add` and `flush` never wait. The thread starts with the first flush, after the fork. `lost` only grows.
     """
 
-    def __init__(self, *, fd: int = -1, path: str | None = None, json: bool = True, most_held: int = MOST_HELD) -> None:
+    def __init__(self, fd: int, *, json: bool = True, most_held: int = MOST_HELD) -> None:
         self.lost = 0
-        self._path = path
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640) if path else fd
+        self._fd = fd
         self._most_held = most_held
         self._lines: list[bytes] = []
         self._held = 0  # bytes in _lines and in the hands of the thread
@@ -110,8 +109,6 @@ class AccessLog:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._closing = False
-        self._reopen = False
-        self._checked = time.monotonic()
 
     def now(self) -> str:
         """The present as `AccessLine.time` has it."""
@@ -131,17 +128,12 @@ class AccessLog:
 
     def flush(self) -> None:
         """Let the thread write what is there; to be called several times a second."""
-        if not self._lines and not self._reopen:
+        if not self._lines:
             return
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
             self._thread.start()
         self._wake.set()
-
-    def reopen(self) -> None:
-        """Open the file anew, after it was moved away by a rotation. (It is noticed within a second in any case.)"""
-        self._reopen = self._path is not None
-        self.flush()
 
     def close(self, wait: float = CLOSE_WAIT) -> None:
         """Write what is left, for at most `wait` seconds."""
@@ -150,40 +142,16 @@ class AccessLog:
         self._wake.set()
         if self._thread is not None:
             self._thread.join(wait)
-        if self._path is not None and (self._thread is None or not self._thread.is_alive()):
-            os.close(self._fd)
 
     def _run(self) -> None:
         while True:
             self._wake.wait()
             self._wake.clear()
-            if self._path is not None:
-                self._follow_rotation(self._path)
             with self._lock:
                 lines, self._lines = self._lines, []
             self._write(lines)
             if self._closing and not self._lines:
                 return
-
-    def _follow_rotation(self, path: str) -> None:
-        now = time.monotonic()
-        if not self._reopen and now - self._checked < REOPEN_CHECK:
-            return
-        self._checked, self._reopen = now, False
-        try:
-            there, mine = os.stat(path), os.fstat(self._fd)
-            if (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino):
-                return
-        except FileNotFoundError:
-            pass
-        except OSError:
-            return
-        try:
-            fresh = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        except OSError:
-            return  # the old file is still better than none
-        os.close(self._fd)
-        self._fd = fresh
 
     def _write(self, lines: list[bytes]) -> None:
         most = select.PIPE_BUF if stat.S_ISFIFO(os.fstat(self._fd).st_mode) else WAKE_AT

@@ -24,7 +24,8 @@ GOOD = [
 # The last byte of each is the one at fault: everything before it is still possible.
 BAD = [
     b"\r", b"\n", b" ", b";", b"x", b"-", b"+", b"5\n", b"5 ", b"5\t", b"5x", b"0x", b"5\r\r", b"5\r5", b"5\r\nhello\n",
-    b"5\r\nhellox", b"5\r\nhello\rx", b"5\r\nhello\r\n\r", b"5\r\nhello\r\n ", b"5;a\n", b"5;a\x00", b"5;a\x7f", b"5;a\r;",
+    b"5\r\nhellox", b"5\r\nhello\rx", b"5\r\nhello\r\n\r", b"5\r\nhello\r\n ", b"5;a\n", b"5;a\x00", b"5;a\x7f",
+    b"5;a\r;",
     b"0\r\n\n", b"0\r\n\rx", b"0\r\n ", b"0\r\n\t", b"0\r\n:", b"0\r\nA\r", b"0\r\nA ", b"0\r\nA: b\n", b"0\r\nA: b\rc",
     b"0\r\nA: b\x00", b"0\r\nA: b\r\n ", b"0\r\nA: b\r\n\t", b"0\r\n\x80", b"0\r\nA: b\r\n\n",
     b"1234567890abcdef", b"0000000000000005", b"ffffffffffffffff",
