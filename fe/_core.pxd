@@ -78,7 +78,7 @@ cdef void replica_address(Table table, uint32_t replica, ReplicaAddress* address
 # controller is rung, true is returned. A success clears the count (one plain read when there is nothing to clear).
 cdef bint replica_failed(Holder holder, uint32_t replica, uint32_t incarnation, uint32_t threshold) noexcept nogil
 cdef void replica_succeeded(Holder holder, uint32_t replica) noexcept nogil
-cdef void holder_beat(Holder holder, int64_t now_ns) noexcept nogil           # the supervisor reads it as a sign of life
+cdef void holder_beat(Holder holder, int64_t now_ns) noexcept nogil      # the supervisor reads it: a sign of life
 cdef uint64_t config_version(Table table) noexcept nogil                      # of the published snapshot; 0: none yet
 cdef int64_t monotonic_ns() noexcept nogil                                    # CLOCK_MONOTONIC
 

@@ -1,6 +1,6 @@
 """The lease table in shared memory: types of the extension module `fe._core`."""
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, final
 
 HELD: Final = 0
 WAITING: Final = 1
@@ -76,6 +76,7 @@ class HolderState(NamedTuple):
     changed_ns: int  # when `state` was last set, CLOCK_MONOTONIC
     slots_in_use: int
 
+@final
 class Table:
     """A mapped table. Made once by the supervisor, inherited by every child across fork."""
 
@@ -126,6 +127,7 @@ class Table:
     # uint64 [workers, deployments + 1, COUNTERS + HISTOGRAMS * buckets], read-only
     def statistics(self) -> memoryview: ...
 
+@final
 class Holder:
     """This process's side of one holder record. The methods mirror the C functions of _core.pxd."""
 
@@ -145,9 +147,9 @@ class Holder:
     def adopt(self, deployment: int, replica: int) -> int: ...  # the slot: HELD at once, even above capacity
     def stat_add(self, deployment: int, counter: int, n: int) -> None: ...
     def stat_observe(self, deployment: int, histogram: int, ns: int) -> None: ...
-    def churn(self, deployment: int, generation: int, rounds: int) -> int: ...  # ns that so many acquire+release take in C
+    def churn(self, deployment: int, generation: int, rounds: int) -> int: ...  # ns of so many acquire+release in C
 
-# Only in a debug build: every store of every operation passes a named point.
-def crash_arm(after: int, signal: int = 9) -> None: ...  # the `after`-th point from now on sends this process `signal`; 0: none
-def crash_points() -> list[str]: ...  # all names
-def crash_passed() -> list[str]: ...  # those passed since crash_arm, in order
+# A debug build has three functions more; every store of every operation passes a named point there:
+#   crash_arm(after: int, signal: int = 9) -> None    the `after`-th point from now on sends this process `signal`; 0: none
+#   crash_points() -> list[str]                       all names
+#   crash_passed() -> list[str]                       those passed since crash_arm, in order

@@ -14,7 +14,6 @@ from fe import _memory
 
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
-from libc.stdint cimport INT64_MAX
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
@@ -430,7 +429,7 @@ cdef void set_holder(fe_holder* h, uint32_t state) noexcept:
     put32(&h.state, state, b"holder: state")
 
 
-def names_of(uint32_t bad, str where):
+cdef list names_of(uint32_t bad, str where):
     return [f"{i + 1}: {INVARIANTS[i]} ({where})" for i in range(FE_INVARIANTS) if bad >> i & 1]
 
 
@@ -479,7 +478,7 @@ cdef Holder claim(Table table, uint32_t index):
 
 
 @cython.final
-cdef class Region:
+cdef class _Region:
     """Read-only bytes of a table, which stays mapped as long as anyone looks at them."""
 
     cdef Table table
@@ -695,7 +694,7 @@ cdef class Table:
         return found
 
     def statistics(self):
-        cdef Region region = Region.__new__(Region)
+        cdef _Region region = _Region.__new__(_Region)
         cdef fe_header* h = view_of(self).header
         shape = (h.workers, h.deployments + 1, FE_RECORD)
         region.table, region.at = self, view_of(self).statistics
@@ -768,11 +767,11 @@ cdef class Holder:
 
     def churn(self, uint32_t deployment, uint32_t generation, uint32_t rounds):
         """Nanoseconds that `rounds` of acquire and release take in C: what a request pays for its lease."""
-        cdef uint32_t slot = 0, replica = 0, i
+        cdef uint32_t slot = 0, replica = 0, _round
         cdef int64_t began
         with nogil:
             began = fe_now()
-            for i in range(rounds):
+            for _round in range(rounds):
                 if lease_try_acquire(self, deployment, generation, &slot, &replica) == FE_HELD:
                     lease_release(self, slot)
             began = fe_now() - began

@@ -47,7 +47,9 @@ def _group_room(group: Path, limit: str, usage: str) -> Room | None:
     most, used = _number(group / limit), _number(group / usage)
     if most is None or used is None:
         return None
-    droppable = max(_field(group / "memory.stat", "inactive_file"), _field(group / "memory.stat", "total_inactive_file"))
+    droppable = max(
+        _field(group / "memory.stat", "inactive_file"), _field(group / "memory.stat", "total_inactive_file")
+    )
     return Room(f"{group / limit} ({most / MB:.0f} MB)", most - max(used - droppable, 0))
 
 
