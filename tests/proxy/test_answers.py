@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,3 +116,11 @@ def test_continue() -> None:
 def test_every_reason_that_is_answered_has_an_answer() -> None:
     silent = {"client_gone"}
     assert {answer.reason for answer in ANSWERS.values()} == set(model.REASONS) - silent
+
+
+def test_the_document_names_every_answer() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "http.md").read_text()
+    table = text.partition("| status | codes |")[2]
+    assert set(re.findall(r"`(\w+)`", table)) == set(ANSWERS)
+    for answer in ANSWERS.values():
+        assert re.search(rf"^\| [\d, ]*{answer.status}[\d, ]* \| .*`{answer.code}`", table, re.MULTILINE), answer.code
