@@ -211,7 +211,8 @@ class StaticProvider(Provider):
             return  # a name that was never resolved may stand for what is here
         now = self._loop.time()
         self._deadline = self._deadline or now + REPLACE_WITHIN
-        ready = all(self._fleet.is_ready(key) for key in listed)
+        here = [key for key in listed if key in self._present]  # a full table has no room for the others yet
+        ready = bool(here) and all(self._fleet.is_ready(key) for key in here)
         for key in off:
             self._present[key] = Presence.LEAVING
             if ready or now >= self._deadline:
