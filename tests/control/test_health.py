@@ -35,7 +35,9 @@ class World:
         index = self.table.add_replica(self.deployment, sockaddr, state)
         return self.observe(index, sockaddr, policy, local=local)
 
-    def observe(self, index: int, sockaddr: bytes, policy: HealthPolicy | None = None, *, local: bool = False) -> Subject:
+    def observe(
+        self, index: int, sockaddr: bytes, policy: HealthPolicy | None = None, *, local: bool = False
+    ) -> Subject:
         return self.checker.watch(
             index, f"r{index}", sockaddr, policy or HealthPolicy(), local=local,
             on_change=self._on_change, on_dead=lambda: self.dead.append(index),

@@ -14,7 +14,9 @@ from tests.control.harness import Replica, dead_port, on_loop, replicas, status
 SHORT = 0.15  # seconds, where the time limit is what is tested
 
 
-async def attempt(sockaddr: bytes, ask: Ask = Ask.HEALTHY, timeout: float = 10.0, path: str = "/") -> tuple[Outcome, str]:
+async def attempt(
+    sockaddr: bytes, ask: Ask = Ask.HEALTHY, timeout: float = 10.0, path: str = "/"
+) -> tuple[Outcome, str]:
     loop = asyncio.get_running_loop()
     verdicts: list[tuple[Outcome, str]] = []
     done = loop.create_future()

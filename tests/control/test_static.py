@@ -92,7 +92,9 @@ async def test_one_with_requests_drains_and_can_come_back():
         await eventually(lambda: s.states(deployment) == {A: "draining", B: "ready"}, "draining")
         deployment.apply(plan((A, B)))
         assert s.states(deployment) == {A: "ready", B: "ready"}
-        assert len(s.table.replicas(deployment.index)) == 2  # never two records, and twice the capacity, for one replica
+        assert (
+            len(s.table.replicas(deployment.index)) == 2
+        )  # never two records, and twice the capacity, for one replica
         deployment.apply(plan((B,)))
         await eventually(lambda: s.states(deployment)[A] == "draining", "draining again")
         s.holder.release(slot)

@@ -175,6 +175,8 @@ class ProcessProvider(Provider):
         self._forget(instance)
         if instance.stage in LIVE and not self._retiring:
             how = f"ended by signal {-status}" if status < 0 else f"ended with status {status}"
+            if instance.stage is Stage.RESTARTING:
+                how = "was ended after its liveness probe"
             self._note_crash(how, self._loop.time() - instance.born)
         self._step()
 
