@@ -25,6 +25,16 @@ def quick_restarts(monkeypatch):
     monkeypatch.setattr(process, "POLL", 0.01)
 
 
+FALL = """
+import os, signal, socket, sys
+code = b"200 OK"
+def fall(*_):
+    global code
+    code = b"500 NO"
+signal.signal(signal.SIGUSR1, fall)
+"""
+
+
 async def ask(port: int) -> str:
     """Pid and mark of the replica that serves there."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -65,7 +75,7 @@ async def test_the_port_is_put_in_and_keys_are_kept_out(monkeypatch):
     monkeypatch.setenv("NOTIFY_SOCKET", "/run/n")
     monkeypatch.setenv("FE_TEST_OTHER", "inherited")
     replicas = ProcessReplicas(
-        (*COMMAND, "--at", "{port}"), env={"AT": "127.0.0.1:{port}"}, cwd="/", output="/tmp/o-{port}"
+        (*COMMAND, "--at", "{port}"), env={"AT": "127.0.0.1:{port}"}, cwd="/", output="/var/log/o-{port}"
     )
     keyed = Endpoint("e", keys=Keys(primary=Secret(b"x" * 32, "env:FE_TEST_KEY")))
     async with stage() as s:
@@ -75,7 +85,7 @@ async def test_the_port_is_put_in_and_keys_are_kept_out(monkeypatch):
         port = message.argv[-1]
         assert message.env["PORT"] == port
         assert message.env["AT"] == f"127.0.0.1:{port}"
-        assert message.output == f"/tmp/o-{port}"
+        assert message.output == f"/var/log/o-{port}"
         assert message.env["FE_TEST_OTHER"] == "inherited"
         assert "FE_TEST_KEY" not in message.env
         assert "NOTIFY_SOCKET" not in message.env
@@ -116,12 +126,12 @@ async def test_crashes_in_a_row_are_slowed_down_and_told(caplog):
     crash = (sys.executable, "-S", "-c", "raise SystemExit(3)")
     caplog.set_level("INFO", "fe")
     async with stage() as s:
-        replicas = ProcessReplicas(crash, cwd="/", output="/tmp/model-{port}.log")
+        replicas = ProcessReplicas(crash, cwd="/", output="/var/log/model-{port}.log")
         deployment = Deployment.create(s.around, plan(ProcessSpec(replicas, RouterConfig())))
         deployment.start()
         await eventually(lambda: "crash 4 in a row" in caplog.text, "told")
         assert "ended with status 3" in caplog.text
-        assert "its output is in /tmp/model-{port}.log" in caplog.text
+        assert "its output is in /var/log/model-{port}.log" in caplog.text
         starts = len(s.peer.spawned)
         assert starts <= 6  # at 0, 0, 50, 100, 200 ms, and the next
         deployment.apply(plan(spec("mended")))
@@ -234,9 +244,8 @@ async def test_fewer_and_changed_at_once():
 @on_loop
 async def test_liveness_restarts_it():
     # The process runs on, but answers 500 once it has been told to.
-    sick = COMMAND[-1].replace("200 OK", "%s").replace("% (len(body), body)", "% (code, len(body), body)")
-    sick = sick.replace("import os, socket, sys", "import os, signal, socket, sys\ncode = b'200 OK'\n"
-        "def fall(*_):\n    global code\n    code = b'500 NO'\nsignal.signal(signal.SIGUSR1, fall)")  # fmt: skip
+    sick = COMMAND[-1].replace("200 OK", "%s").replace("% len(body)", "% (code, len(body))")
+    sick = sick.replace("import os, socket, sys", FALL)
     probe = Probe(period=0.05, initial_delay=0, timeout=5, failure_threshold=2)
     async with stage() as s:
         command = spec("x", (*COMMAND[:-1], sick))
@@ -370,8 +379,8 @@ def test_revisions_follow_what_a_replica_is_made_of():
     others = [
         ProcessReplicas((*base.command, "x"), env=base.env, cwd=base.cwd),
         ProcessReplicas(base.command, env={**base.env, "A": "1"}, cwd=base.cwd),
-        ProcessReplicas(base.command, env=base.env, cwd="/tmp"),
-        ProcessReplicas(base.command, env=base.env, cwd=base.cwd, output="/tmp/o"),
+        ProcessReplicas(base.command, env=base.env, cwd="/var"),
+        ProcessReplicas(base.command, env=base.env, cwd=base.cwd, output="/var/log/o"),
     ]
     assert ProcessSpec(same, config).revision == ProcessSpec(base, config).revision
     assert len({ProcessSpec(one, config).revision for one in (base, *others)}) == 5

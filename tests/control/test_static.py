@@ -92,9 +92,7 @@ async def test_one_with_requests_drains_and_can_come_back():
         await eventually(lambda: s.states(deployment) == {A: "draining", B: "ready"}, "draining")
         deployment.apply(plan((A, B)))
         assert s.states(deployment) == {A: "ready", B: "ready"}
-        assert (
-            len(s.table.replicas(deployment.index)) == 2
-        )  # never two records, and twice the capacity, for one replica
+        assert len(s.table.replicas(deployment.index)) == 2  # two records for one replica would double its capacity
         deployment.apply(plan((B,)))
         await eventually(lambda: s.states(deployment)[A] == "draining", "draining again")
         s.holder.release(slot)
@@ -202,5 +200,5 @@ async def test_the_system_resolver_finds_this_machine():
     loop = asyncio.get_running_loop()
     found = await static.SystemResolver(loop)("localhost", 80)
     assert "127.0.0.1:80" in [display(one) for one in found]
-    with pytest.raises(OSError, match="."):
+    with pytest.raises(OSError, match="known"):
         await static.SystemResolver(loop)("no-such-host.invalid", 80)
