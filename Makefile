@@ -32,7 +32,7 @@ test: build debug example  ## set up everything and run the tests (TESTS=... goe
 	@$(PY) -m pytest $(TESTS)
 
 build:  ## virtual environment, dependencies, extension modules
-	@+$(LOCKED) $(VENV)/.extensions
+	@+$(LOCKED) $(VENV)/.installed
 
 debug: build  ## the package with assertions and crash points, in build/debug
 	@+$(LOCKED) build/debug/.built
@@ -81,17 +81,19 @@ $(VENV)/.made: $(if $(findstring |$(strip $(IDENTITY))|,|$(strip $(FOUND))|),,FO
 	@$(PY) $(PIP) install $$($(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])')
 	@echo '$(IDENTITY)' > $@
 
-$(VENV)/.installed: $(VENV)/.made pyproject.toml setup.py
-	@echo "fe: dependencies and extension modules"
-	@FE_BUILD=release $(PY) $(PIP) install --no-build-isolation --editable '.[dev]'
-	@touch $@
-
-$(VENV)/.extensions: $(VENV)/.installed $(CYTHON)
+$(VENV)/.extensions: $(VENV)/.made $(CYTHON) setup.py
+	@echo "fe: extension modules"
 	@FE_BUILD=release $(PY) setup.py --quiet build_ext --inplace
 	@touch $@
 
+# After the extensions: what is compiled already is not compiled again by the installation in place.
+$(VENV)/.installed: pyproject.toml setup.py | $(VENV)/.extensions
+	@echo "fe: dependencies"
+	@FE_BUILD=release $(PY) $(PIP) install --no-build-isolation --editable '.[dev]'
+	@touch $@
+
 # A build of the whole package beside the one in place; what is no longer in fe/ must not linger there.
-build/%/.built: $(VENV)/.extensions $(CYTHON) $(MODULES)
+build/%/.built: $(VENV)/.installed $(CYTHON) $(MODULES)
 	@echo "fe: $* build"
 	@find $(@D) -name '*.py' -delete 2>/dev/null || true
 	@FE_BUILD=$* $(PY) setup.py --quiet build --build-base build/$*-objects --build-lib $(@D)

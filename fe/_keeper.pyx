@@ -110,7 +110,7 @@ def spawn_keeper(argv, dict env, str cwd, int output_fd, int report_fd, int stop
 
 
 def die_with_parent(int signal, int parent):
-    """Asks for `signal` when the parent dies; False when `parent` is our parent no more, so that it has died already."""
+    """Asks for `signal` when the parent dies; False when `parent` is our parent no more: it has died already."""
     prctl(PR_SET_PDEATHSIG, signal)
     return os.getppid() == parent
 

@@ -76,7 +76,7 @@ cdef class Downstream(Client):
 
     cdef int _on_readable(self) except -1:
         cdef Py_ssize_t n
-        cdef int reads
+        cdef int _reads
         cdef bytearray held
         if self.replay:
             self.replay = False
@@ -85,7 +85,7 @@ cdef class Downstream(Client):
             self._consume(PyByteArray_AS_STRING(held), PyByteArray_GET_SIZE(held), held)
             if self.fd < 0 or self.paused:
                 return 0
-        for reads in range(READS):
+        for _reads in range(READS):
             n = self.receive()
             if n == -1:
                 return 0
@@ -159,7 +159,7 @@ cdef class Downstream(Client):
         return self._refuse(answers.refusal(status), None, None, problem)
 
     cdef int _on_head(self, RequestHead head) except -1:
-        """Everything that is decided before the body: endpoint, credential, deployment, size; then where the body goes."""
+        """What is decided before the body: endpoint, credential, deployment, size; then where the body goes."""
         cdef Endpoint endpoint
         cdef Deployment deployment
         self.head = head
@@ -323,8 +323,9 @@ cdef class Downstream(Client):
                 self._send_continue()
             first = self.body
             self.body = None
-            if first and self.exchange.feed(PyByteArray_AS_STRING(first), PyByteArray_GET_SIZE(first), False) == BLOCKED:
-                return 0
+            if first:
+                if self.exchange.feed(PyByteArray_AS_STRING(first), PyByteArray_GET_SIZE(first), False) == BLOCKED:
+                    return 0
         if self.state == STREAM or self.state == TUNNEL:
             self._go_on()
         return 0

@@ -12,17 +12,16 @@
 import logging
 
 from libc.stdint cimport int64_t, uint32_t
-from libc.string cimport memset
 
 from fe._core cimport (
-    FE_BUSY, FE_CANCELLED, FE_EXPIRED, FE_GONE, FE_HELD, FE_NO_REPLICA, FE_NO_SLOT, FE_QUEUE_FULL, FE_WAITING,
-    Outcome as Grant, ReplicaAddress, config_version, lease_acquire, lease_cancel, lease_collect, lease_mail,
+    FE_GONE, FE_HELD, FE_NO_REPLICA, FE_NO_SLOT, FE_QUEUE_FULL, FE_WAITING,
+    Outcome as Grant, ReplicaAddress, lease_acquire, lease_cancel, lease_collect, lease_mail,
     lease_release, lease_retry, lease_try_acquire, monotonic_ns, replica_address, replica_failed, replica_succeeded,
     stat_add, stat_observe,
 )
 from fe.proxy._build cimport (
     SEND_UPGRADE, STRIP_AUTHORIZATION, UPSTREAM_CHUNKED, UPSTREAM_NO_BODY, build_downstream_head, build_interim_head,
-    build_switch_head, build_upstream_head, new_request_id,
+    build_switch_head, build_upstream_head,
 )
 from fe.proxy._chunked cimport CHUNK_HEAD_ROOM, put_chunk_head
 from fe.proxy._head cimport (

@@ -1,10 +1,10 @@
 # The worker's readiness loop: one epoll set, nested as a single descriptor in the worker's uvloop loop.
 #
-# Owns: every client and replica socket (`Channel`), their deadlines (`Deadline`, a coarse wheel), the one receive buffer.
+# Owns: every client and replica socket (`Channel`), deadlines (`Deadline`, a coarse wheel), the one receive buffer.
 # Never: HTTP, leases, configuration. It calls up through the virtual methods of Channel, Timed and Passing only.
 #
-# Why not the loop's own transports: a paused transport sees neither FIN nor RST, copies every read into an object of its
-# own and cannot reset or half-close on purpose. Here a socket is registered once, edge-triggered, and a request on kept
+# Why not the loop's own transports: a paused transport sees neither FIN nor RST, copies every read into its own object
+# and cannot reset or half-close on purpose. Here a socket is registered once, edge-triggered, and a request on kept
 # connections costs its reads and writes and nothing else.
 #
 # Two rules keep it sound. A channel is read from `turn` alone, never from within another channel's handler, because all
@@ -472,9 +472,9 @@ cdef class Reactor:
 
     def turn(self):
         """Everything that is ready now; called by the outer loop when `epoll_fd` is readable."""
-        cdef int passes
-        for passes in range(PASSES):
-            # A full-ish batch is likely to be followed by another: looking again is cheaper than a turn of the outer loop.
+        cdef int _passes
+        for _passes in range(PASSES):
+            # After a full batch there is likely more: looking again costs less than a turn of the outer loop.
             if self._pass() < BUSY_BATCH and not self.again:
                 return
         if self.again:

@@ -15,7 +15,7 @@ from fe._core cimport config_version, holder_beat, stat_add
 from fe.proxy._build cimport Peer
 from fe.proxy._downstream cimport Downstream
 from fe.proxy._exchange cimport Proxy
-from fe.proxy._reactor cimport Channel, Listening, Reactor
+from fe.proxy._reactor cimport Channel, Listening
 
 from fe import _core, model
 from fe.proxy.trusted import TrustedNetworks, plain_address
@@ -142,8 +142,8 @@ cdef class Server(Proxy):
     # --- accepting ---------------------------------------------------------------------------------------------------
 
     cdef int _on_accept(self, Listening listening) except -1:
-        cdef int i
-        for i in range(ACCEPTS):
+        cdef int _accepts
+        for _accepts in range(ACCEPTS):
             if self._is_full():
                 return self._pause_accepting("connections or descriptors are used up")
             if not self._accept(listening):
@@ -293,7 +293,7 @@ cdef class Server(Proxy):
         if self.draining:
             return
         listenings = self._listenings()
-        # Whoever closes a socket last must have emptied its queue: each worker empties all of them before it closes any.
+        # Whoever closes a socket last must have emptied its queue: each worker empties all before it closes any.
         for listening in listenings:
             while self.version and self._accept(listening):
                 pass

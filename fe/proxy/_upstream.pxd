@@ -17,8 +17,8 @@ cdef enum UpstreamFailure:
 
 
 cdef class UpstreamUser(Timed):
-    # Whoever uses a connection to a replica. Pointers are valid during the call. With `last` the connection has gone back
-    # to the pool, or was closed, before the call; after a failure it is closed.
+    # Whoever uses a connection to a replica. Pointers are valid during the call. With `last` the connection has gone
+    # back to the pool, or was closed, before the call; after a failure it is closed.
     cdef int _on_connected(self) except -1
     cdef int _on_interim(self, ResponseHead response) except -1
     cdef int _on_response(self, ResponseHead response, const char* body, Py_ssize_t n, bint last) except -1

@@ -1,8 +1,8 @@
 # Connections to replicas: one request at a time, framed strictly, kept between requests when that is safe.
 #
 # Owns: the connection's side of an exchange (when an answer starts, where it ends, whether the connection may be used
-# again) and the pool of idle ones. Never: leases, retries, what the client is told; that is `_exchange`, which is called
-# through UpstreamUser. A connection is reused only after an answer of HTTP/1.1 that delimits itself, to a request that
+# again) and the pool of idle ones. Never: leases, retries, what the client is told; that is `_exchange`, called through
+# UpstreamUser. A connection is reused only after an answer of HTTP/1.1 that delimits itself, to a request that
 # was sent completely, with no byte left over; anything else closes it.
 
 from libc.errno cimport EADDRNOTAVAIL, EAGAIN, EINPROGRESS, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
@@ -145,10 +145,10 @@ cdef class UpstreamConnection(Channel):
 
     cdef int _on_readable(self) except -1:
         cdef Py_ssize_t n
-        cdef int reads
+        cdef int _reads
         if self.state == CONNECTING or self.state == REFUSED:
             return 0
-        for reads in range(READS):
+        for _reads in range(READS):
             n = self.receive()
             if n == -1:
                 return 0

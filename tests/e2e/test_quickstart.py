@@ -65,11 +65,11 @@ class Quickstart:
                 start_new_session=True,
             )
 
-    def ready(self) -> bool:
+    def predicts(self) -> bool:
+        """Whether the README's request is answered by a model by now."""
         assert self.process.poll() is None, f"make serve ended early:\n{self.said()}"
         try:
-            with Client(("127.0.0.1", self.admin)) as client:
-                return client.exchange(request("/readyz"), "GET").status == 200
+            return self.post(*curl_line())[0] == 200
         except (OSError, EndedError):
             return False
 
@@ -95,7 +95,7 @@ def quickstart(tmp_path):
     started = Quickstart(tmp_path)
     started.start()
     try:
-        wait_for(started.ready, "the quick start is ready", START_LIMIT)
+        wait_for(started.predicts, "a prediction", START_LIMIT)
         yield started
     finally:
         started.kill()

@@ -18,6 +18,8 @@ import pytest
 
 from tests.project import tree
 
+pytestmark = pytest.mark.timeout(500)  # a busy machine may have to compile
+
 BUILD = [sys.executable, "-m", "build", "--no-isolation"]
 
 

@@ -86,7 +86,7 @@ def test_the_life_of_a_request_names_real_functions():
 
 @pytest.mark.parametrize("tool", sorted((tree.ROOT / "tools").glob("*_reference.py")), ids=tree.label)
 def test_generated_tables_are_current(tool):
-    """Each tools/*_reference.py names its DOCUMENT and has `generate(text)`; `make docs` writes what is compared here."""
+    """Each tools/*_reference.py names its DOCUMENT and has `generate(text)`; `make docs` writes what is compared."""
     names = runpy.run_path(str(tool))
     text = names["DOCUMENT"].read_text()
     assert names["generate"](text) == text, "make docs"

@@ -9,8 +9,9 @@ from tests.project import tree
 
 EXTENSIONS = tree.sources("fe", ".pyx")
 
-# What Cython adds to every module and class; and constructors, whose parameters an extension class does not show.
-OF_CYTHON = r"""
+# What Cython adds to every module and class, and constructors, whose parameters an extension class does not show; then
+# what only looks public: loggers, imported numbers, the buffer behind Table.statistics, functions of the debug build.
+NOT_COMPARED = r"""
 .*\.__init__
 .*\.__new__
 .*\.__reduce_cython__
@@ -18,6 +19,9 @@ OF_CYTHON = r"""
 .*\.__pyx_\w+
 .*\.__test__
 .*\.log
+fe\._core\.Region
+fe\._core\.crash_\w+
+fe\.proxy\._exchange\.LONGEST_\w+
 """
 
 
@@ -28,7 +32,7 @@ def test_every_extension_has_a_stub():
 
 def test_stubs_agree_with_the_modules(tmp_path):
     allowed = tmp_path / "allowed"
-    allowed.write_text(OF_CYTHON)
+    allowed.write_text(NOT_COMPARED)
     command = [sys.executable, "-m", "mypy.stubtest", *map(tree.module_name, EXTENSIONS)]
     options = ["--concise", "--ignore-disjoint-bases", "--ignore-unused-allowlist", "--allowlist", str(allowed)]
     result = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120, cwd=tree.ROOT)
