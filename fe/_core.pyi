@@ -150,6 +150,6 @@ class Holder:
     def churn(self, deployment: int, generation: int, rounds: int) -> int: ...  # ns of so many acquire+release in C
 
 # A debug build has three functions more; every store of every operation passes a named point there:
-#   crash_arm(after: int, signal: int = 9) -> None    the `after`-th point from now on sends this process `signal`; 0: none
+#   crash_arm(after: int, signal: int = 9) -> None    the `after`-th point from now on sends `signal` here; 0: none
 #   crash_points() -> list[str]                       all names
 #   crash_passed() -> list[str]                       those passed since crash_arm, in order
