@@ -237,7 +237,8 @@ cdef class Server(Proxy):
         holder_beat(self.holder, now_ns)
         if now_ns - self.checked_ns >= NEIGHBOUR_CHECK_NS:
             self.checked_ns = now_ns
-            if self.neighbours and not self.draining:
+            # Before the first snapshot nobody serves, and nobody is late.
+            if self.neighbours and self.version and not self.draining:
                 self._check_neighbours(now_ns)
             if self.access_log is not None:
                 self._write_access_lines()
