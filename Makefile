@@ -26,6 +26,7 @@ help:  ## this list
 	@echo "  Settings: PYTHON=$(PYTHON) CONFIG=$(CONFIG) TESTS='-k name'"
 
 serve: build example  ## set up everything and serve CONFIG (the quick start); Ctrl-C ends it
+	@echo "fe: serving $(CONFIG)$(if $(filter $(EXAMPLE).yaml,$(CONFIG)), on http://127.0.0.1:8080 (README.md has a request to try)); Ctrl-C ends it"
 	@exec $(VENV)/bin/fe-serve --config $(CONFIG)
 
 test: build debug example  ## set up everything and run the tests (TESTS=... goes to pytest)

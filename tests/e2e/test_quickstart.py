@@ -111,6 +111,12 @@ def curl_line() -> tuple[str, bytes, dict[str, str]]:
     return url.path, words[words.index("-d") + 1].encode(), {name: value for name, _, value in headers}
 
 
+def shown_answer() -> dict[str, list[float]]:
+    """What the README says is answered."""
+    found = re.search(r"```json\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return json.loads(found.group(1))
+
+
 def listening_addresses(pids: list[int]) -> set[str]:
     """Local addresses, in hexadecimal as the kernel prints them, on which these processes listen over TCP."""
     inodes = {inode for pid in pids for inode in proc._sockets(pid)}
@@ -125,6 +131,7 @@ def test_quick_start(quickstart):
     assert (status, list(answer)) == (200, ["rents"])
     size, rooms = json.loads(body)["data"][0]
     assert answer["rents"][0] == pytest.approx(200 + 11 * size + 35 * rooms, rel=0.05), "train.py's own formula"
+    assert answer["rents"] == pytest.approx(shown_answer()["rents"], rel=1e-3), "the README shows this answer"
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: quickstart.post(path, body, headers), range(24)))
