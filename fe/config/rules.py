@@ -73,12 +73,12 @@ def _check_listeners(config: schema.RouterConfig, router: Place, findings: Findi
     for place, addresses in ((router.key("listen"), config.listen), (router.key("admin"), config.admin)):
         for text in addresses:
             other = next((known for known in taken if _collide(text, known)), None)
-            if other is not None and not findings.touched(place):
-                what = "stands here twice" if taken[other] == place else f"collides with {other} in listen"
-                findings.problem(
-                    place, f"{text} {what if text == other or taken[other] != place else f'collides with {other}'}"
-                )
-            taken.setdefault(text, place)
+            if other is None or findings.touched(place):
+                taken.setdefault(text, place)
+            elif other == text and taken[other] == place:
+                findings.problem(place, f"{text} stands here twice")
+            else:
+                findings.problem(place, f"{text} collides with {other} in {taken[other].path[-1].lstrip('.')}")
 
 
 def _collide(left: str, right: str) -> bool:
@@ -131,15 +131,15 @@ def _check_unique(names: Iterable[tuple[Place, str]], what: str, findings: Findi
 
 
 def _check_routes(endpoints: list[EndpointEntry], findings: Findings) -> None:
-    seen: dict[tuple[str | None, str], str] = {}
+    owners: dict[tuple[str | None, str], str] = {}
     for entry in endpoints:
         for index, route in enumerate(entry.endpoint.routes):
             place = entry.place.key("routes").item(index)
             if findings.touched(place):
                 continue
-            owner = seen.setdefault((route.host, route.path_prefix), entry.endpoint.name)
-            first = owner != entry.endpoint.name or list(entry.endpoint.routes).index(route) != index
-            if first:
+            owner = owners.get((route.host, route.path_prefix))
+            owners.setdefault((route.host, route.path_prefix), entry.endpoint.name)
+            if owner is not None:
                 where = f"{route.host or 'any host'}, {route.path_prefix}"
                 findings.problem(place, f"the route ({where}) is taken by the endpoint {owner!r}")
             if f"{route.path_prefix}/".startswith(tuple(f"{prefix}/" for prefix in _AZUREML_PREFIXES)):
