@@ -28,6 +28,7 @@ cdef class Downstream(Client):
     cdef int64_t started_ns         # of the request, at its first byte
     cdef Py_ssize_t out_mark        # pending output when the write deadline was last set
     cdef int64_t lingered           # bytes thrown away
+    cdef Py_ssize_t waited          # bytes held while waiting for a lease, as counted in Proxy.waiting_bytes
     cdef int start(self, int fd) except -1
     cdef int on_drain(self, int64_t close_idle_at_ns) except -1
     # its own
@@ -39,6 +40,8 @@ cdef class Downstream(Client):
     cdef int _begin(self, bytes body) except -1
     cdef int _begin_streamed(self, int64_t length) except -1
     cdef int _check_gone(self) except -1
+    cdef void _hold_waiting(self) noexcept
+    cdef void _leave_waiting(self) noexcept
     cdef int _send_continue(self) except -1
     cdef Py_ssize_t _read_body(self, char* data, Py_ssize_t n) except -1
     cdef Py_ssize_t _decode(self, char* data, Py_ssize_t n, Py_ssize_t* size) noexcept

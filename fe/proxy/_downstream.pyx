@@ -22,6 +22,7 @@ from fe.proxy._build cimport UPSTREAM_CHUNKED, new_request_id
 from fe.proxy._chunked cimport PIECE_DATA, PIECE_DONE, PIECE_ERROR, chunks_start, next_piece
 from fe.proxy._exchange cimport BLOCKED, LOST, TAKEN, count_reason, count_status, mirror, write_line
 from fe.proxy._head cimport BODY_CHUNKED, BODY_LENGTH, METHOD_HEAD, find_head_end, head_problem, parse_request
+from fe.proxy._reactor cimport RECEIVE_BYTES
 from fe.proxy._router cimport Deployment, Endpoint
 
 from fe import model
@@ -49,6 +50,8 @@ cdef enum:
     READS = 8                       # of one connection before others get their turn
     MOST_DISCARDED = 256 * 1024     # of an unwanted body, to keep the connection
     MOST_LINGERED = 16 * 1024 * 1024
+    MOST_WAITING = 4 * 1024 * 1024          # of one body, held while it waits for a lease
+    MOST_WAITING_TOTAL = 64 * 1024 * 1024   # of all of them in this worker
 
 cdef int64_t LINGER_NS = 2_000_000_000
 cdef int64_t DRAIN_IDLE_NS = 1_000_000_000
@@ -109,8 +112,8 @@ cdef class Downstream(Client):
         while at < n and self.fd >= 0:
             if self.state == HEAD:
                 used = self._read_head(data + at, n - at)
-            elif self.state == COLLECT or self.state == STREAM or self.state == DISCARD:
-                used = self._read_body(data + at, n - at)
+            elif self.state == COLLECT or self.state == DISCARD or (self.state == STREAM and not self.paused):
+                used = self._read_body(data + at, min(n - at, RECEIVE_BYTES))
             elif self.state == TUNNEL:
                 used = n - at
                 if self.exchange.feed(data + at, used, False) == BLOCKED:
@@ -124,10 +127,13 @@ cdef class Downstream(Client):
                 break
             at += used
         if at < n and self.fd >= 0:
-            if at == 0 and owner is not None:
+            if owner is not None:
+                del owner[:at]      # moves its start, not its bytes
                 self.held = owner
             else:
                 self.held = PyByteArray_FromStringAndSize(data + at, n - at)
+        if self.state == WAIT:
+            self._hold_waiting()
         return 0
 
     cdef Py_ssize_t _read_head(self, char* data, Py_ssize_t n) except -1:
@@ -220,14 +226,26 @@ cdef class Downstream(Client):
         return self._check_gone()
 
     cdef int _begin_streamed(self, int64_t length) except -1:
-        """The body is not read further before there is a lease."""
+        """The body is not read further before there is a lease - but for what is held to notice a client that leaves."""
         self.state = WAIT
-        self.pause()
         self.expire_at(0)
         self.exchange.streamed = True
         self.exchange.body_length = length
         self.exchange.start()
         return self._check_gone()
+
+    cdef void _hold_waiting(self) noexcept:
+        # A FIN comes behind everything that was sent before it: with a closed window it would never be seen. So a
+        # waiting upload is read on for a while, as far as all of them together stay within bounds.
+        cdef Py_ssize_t size = 0 if self.held is None else PyByteArray_GET_SIZE(self.held)
+        self.proxy.waiting_bytes += size - self.waited
+        self.waited = size
+        if size >= MOST_WAITING or self.proxy.waiting_bytes >= MOST_WAITING_TOTAL:
+            self.pause()
+
+    cdef void _leave_waiting(self) noexcept:
+        self.proxy.waiting_bytes -= self.waited
+        self.waited = 0
 
     cdef int _check_gone(self) except -1:
         # The end may have come in the same event as the request: paused, nobody would report it again.
@@ -316,6 +334,7 @@ cdef class Downstream(Client):
     cdef int _on_body_wanted(self) except -1:
         cdef bytearray first
         if self.state == WAIT:
+            self._leave_waiting()
             self.state = STREAM
             self.expire_at(self.reactor.now_ns + self.proxy.body_timeout_ns)
             self.body_mark = self.body_bytes
@@ -325,6 +344,7 @@ cdef class Downstream(Client):
             self.body = None
             if first:
                 if self.exchange.feed(PyByteArray_AS_STRING(first), PyByteArray_GET_SIZE(first), False) == BLOCKED:
+                    self.pause()
                     return 0
         if self.state == STREAM or self.state == TUNNEL:
             self._go_on()
@@ -438,6 +458,7 @@ cdef class Downstream(Client):
         )
         cdef bytes data
         cdef RequestHead head = self.head
+        self._leave_waiting()
         self.exchange = None
         self.body = None
         if not near or self.proxy.draining or answer.close:

@@ -43,6 +43,7 @@ cdef class Proxy(Passing):
     cdef readonly bint draining
     cdef int64_t header_timeout_ns, idle_timeout_ns, body_timeout_ns, write_timeout_ns
     cdef int64_t body_min_bytes, collect_bytes
+    cdef int64_t waiting_bytes          # of streamed bodies, held while they wait for a lease
     cdef list waiting                   # by slot: the exchange that waits for a lease there
     cdef list starved                   # exchanges without a descriptor for their connection
     cdef readonly int in_flight         # exchanges whose clients have not their answer yet

@@ -490,7 +490,6 @@ cdef class Reactor:
         cdef int count = epoll_wait(self.epoll_fd, events, EVENTS, 0)
         cdef int i, fd
         cdef uint32_t kind
-        cdef uint64_t expirations
         cdef bint ticked = False
         cdef uint64_t ticks
         self.now_ns = monotonic_ns()
@@ -508,8 +507,6 @@ cdef class Reactor:
                 # Unlike an eventfd it has to be read: the kernel winds a periodic timer up again only then.
                 c_read(self.timer_fd, &ticks, sizeof(ticks))
                 ticked = True
-                # A periodic timerfd that nobody reads expires once: the kernel starts the next period in the read.
-                c_read(self.timer_fd, &expirations, sizeof(expirations))
         if self.again:
             self._read_again()
         if ticked:

@@ -220,6 +220,7 @@ cdef class Server(Proxy):
     cdef void _on_closed(self, Channel channel) noexcept:
         if isinstance(channel, Downstream):
             self.clients -= 1
+            self.waiting_bytes -= (<Downstream> channel).waited
 
     # --- around the events -------------------------------------------------------------------------------------------
 
