@@ -8,7 +8,6 @@ here shows the value of an environment variable.
 from __future__ import annotations
 
 import ipaddress
-import math
 import os
 import re
 import shlex
@@ -94,17 +93,11 @@ def _workers(reader: Reader, node: Node, place: Place, field: Field) -> Any:
 def _seconds(reader: Reader, node: Node, place: Place, field: Field) -> Any:
     if isinstance(node, Scalar):
         if node.plain and _NUMBER.fullmatch(node.text):
-            return _finite(reader, node, place, field, float(node.text))
+            return _bounded(reader, node, place, field, float(node.text))
         duration = _DURATION.fullmatch(node.text)
         if duration:
-            return _finite(reader, node, place, field, float(duration[1]) * _SECONDS[duration[2]])
+            return _bounded(reader, node, place, field, float(duration[1]) * _SECONDS[duration[2]])
     return wrong_type(reader, node, place, "a time in seconds", "write for example 30, 0.5, 500ms, 30s or 1m")
-
-
-def _finite(reader: Reader, node: Scalar, place: Place, field: Field, value: float) -> Any:
-    if not math.isfinite(value):
-        return wrong_type(reader, node, place, "a time in seconds")
-    return _bounded(reader, node, place, field, value)
 
 
 @kind("bytes")
@@ -348,7 +341,7 @@ def _replicas(reader: Reader, node: Node, place: Place, _field: Field) -> Any:
     if name == "process":
         process = read_struct(reader, value, at, schema.ProcessReplicas)
         return process if isinstance(process, Invalid) else _located(process, reader.folder)
-    field = Field("addresses", tuple, "replica_address", _NO_META, True, (), False)
+    field = Field("addresses", tuple, "replica_address", _NO_META, True, ())
     addresses = _replica_addresses(reader, value, at, field)
     return addresses if addresses is INVALID else schema.StaticReplicas(addresses)
 

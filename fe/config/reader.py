@@ -39,7 +39,6 @@ class Field(NamedTuple):
     meta: msgspec.Meta
     required: bool
     default: Any
-    nullable: bool
 
 
 class Reader(NamedTuple):
@@ -75,12 +74,11 @@ def fields_of(struct: type[msgspec.Struct]) -> dict[str, Field]:
 def _field(field: msgspec.structs.FieldInfo, hint: Any) -> Field:
     meta = next(extra for extra in hint.__metadata__ if isinstance(extra, msgspec.Meta))
     base = get_args(hint)[0]
-    nullable = type(None) in get_args(base)
-    if nullable:
+    if type(None) in get_args(base):
         base = functools.reduce(lambda left, right: left | right, (t for t in get_args(base) if t is not type(None)))
     default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
     assert meta.extra is not None
-    return Field(field.name, base, meta.extra["kind"], meta, field.required, default, nullable)
+    return Field(field.name, base, meta.extra["kind"], meta, field.required, default)
 
 
 def read_struct(reader: Reader, node: source.Node, place: Place, struct: type[S]) -> S | Invalid:
@@ -159,24 +157,10 @@ def read_value(reader: Reader, node: source.Node, place: Place, field: Field) ->
 def _read_type(reader: Reader, node: source.Node, place: Place, field: Field) -> Any:
     if get_origin(field.type) is Literal:
         return KINDS["choice"](reader, node, place, field)
-    if get_origin(field.type) is tuple:
-        return read_list(reader, node, place, get_args(field.type)[0])
     if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
         reader.findings.lines.setdefault(place, node.line)
         return read_struct(reader, node, place, field.type)
     return KINDS[field.type.__name__](reader, node, place, field)
-
-
-def read_list(reader: Reader, node: source.Node, place: Place, struct: type[msgspec.Struct]) -> Any:
-    """A tuple of structs."""
-    if not isinstance(node, source.Sequence):
-        return wrong_type(reader, node, place, "a list", show=False)
-    items = []
-    for at, item in list_items(reader, node, place):
-        read = read_struct(reader, item, at, struct)
-        if read is not INVALID:
-            items.append(read)
-    return tuple(items)
 
 
 def list_items(reader: Reader, node: source.Sequence, place: Place) -> Iterator[tuple[Place, source.Node]]:

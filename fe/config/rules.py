@@ -226,11 +226,13 @@ def _check_static(
         return
     if not replicas.addresses:
         findings.note(at, "is empty: requests are answered with 503")
+    seen: set[str] = set()
     for index, address in enumerate(replicas.addresses):
-        if replicas.addresses.index(address) != index:
+        if address in seen:
             findings.problem(at.item(index), f"{address} stands here twice")
         elif address in config.listen:
             findings.problem(at.item(index), f"{address} is where fe itself listens: requests would go round for ever")
+        seen.add(address)
 
 
 def _check_process(at: Place, process: schema.ProcessReplicas, findings: Findings) -> None:

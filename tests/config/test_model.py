@@ -158,6 +158,14 @@ def test_listeners(tmp_path, written, addresses):
     assert loaded(tmp_path, GOOD.replace("127.0.0.1:8080", written)).config.listen == addresses
 
 
+def test_route_of_an_ipv6_host(tmp_path):
+    text = endpoint("auth_mode: none\nroutes: [{host: '[2001:DB8:0::1]'}, {path_prefix: '/a%20b/c'}]")
+    assert loaded(tmp_path, text).config.endpoints[0].routes == (
+        schema.Route("[2001:db8::1]", "/"),
+        schema.Route(None, "/a%20b/c"),
+    )
+
+
 def test_admin_can_be_switched_off(tmp_path):
     assert loaded(tmp_path, GOOD + "admin: []\n").config.admin == ()
 

@@ -73,6 +73,7 @@ CASES = [
     (top("workers: -1"), "workers", "is too little"),
     (top("workers: 999999999999999999999999"), "workers", "is too much"),
     (top("workers: 9999999999999999999999999999999"), "workers", "has to be a whole number"),
+    (top("drain_timeout: 1e999"), "drain_timeout", "is too much: 86,400 s is the most"),
     (top("drain_timeout: 1e99"), "drain_timeout", "is too much: 86,400 s is the most"),
     (top("limits: {header_bytes: 2GiB}"), "limits.header_bytes", "is too much: 1,048,576 bytes is the most"),
     (top("limits: {slots: 1}"), "limits.slots", "is too little"),
@@ -147,6 +148,9 @@ CASES = [
     (routes("[{path_prefix: /api/v1/endpoint/x}]"), "endpoints[demo].routes[0].path_prefix", "is never reached"),
     (routes("[{host: 'ml.example:80'}]"), "endpoints[demo].routes[0].host", "without port"),
     (routes("[{host: '*.example'}]"), "endpoints[demo].routes[0].host", "or wildcard"),
+    (routes("[{host: '[::x]'}]"), "endpoints[demo].routes[0].host", "is not a host name"),
+    (routes("[{host: [a]}]"), "endpoints[demo].routes[0].host", "has to be text, not a list"),
+    (top("log: {file: ''}"), "log.file", "has to be text that is not empty"),
     (routes("[{}]"), "endpoints[demo].routes[0]", "has neither host nor path_prefix"),
     (routes("[/v1]"), "endpoints[demo].routes[0]", "has to be a mapping"),
     (routes("/v1"), "endpoints[demo].routes", "has to be a list of routes"),
@@ -170,6 +174,7 @@ CASES = [
     (listen(f"unix:/{'x' * 107}"), "listen", "longer than 107 bytes"),
     (listen("http://127.0.0.1:80"), "listen", "has a scheme"),
     (listen("[]"), "listen", "names no address"),
+    (listen("[unix:/run/a, unix:/run/x/../a]"), "listen", "unix:/run/a stands here twice"),
     (listen("[127.0.0.1:80, [1]]"), "listen[1]", "has to be an address, not a list"),
     (listen("[127.0.0.1:80, 127.0.0.1:80]"), "listen", "127.0.0.1:80 stands here twice"),
     (listen("[0.0.0.0:80, 127.0.0.1:80]"), "listen", "127.0.0.1:80 collides with 0.0.0.0:80"),
@@ -290,6 +295,14 @@ def test_thousands_of_problems_are_cut(tmp_path):
     assert found[-1] == "4800 more problems are not shown"
 
 
+def test_ten_thousand_replicas(tmp_path):
+    addresses = ", ".join(f"10.0.{index >> 8}.{index & 255}:5001" for index in range(10_000))
+    config = loaded(tmp_path, static(f"[{addresses}]")).config
+    assert config.endpoints[0].deployments[0].replica_count() == 10_000
+    (problem,) = problems(tmp_path, static(f"[{addresses}, '127.0.0.1:1']"))
+    assert "limits.replicas: 10000 is less than the 10001 replicas that are configured" in problem
+
+
 def test_hints_do_not_hinder(tmp_path):
     """Settings that have no effect, or that will fail later, are notes and not problems."""
     text = endpoint("auth_mode: none", "instance_count: 5\nenvironment_variables: {A: b}\nreplicas: {static: [a:1]}")
@@ -303,6 +316,7 @@ def test_hints_do_not_hinder(tmp_path):
     assert any("there is no folder" in note for note in notes)
     scales = deployment("scale_settings: {max_instances: 3}", "replicas: {process: {command: 'sh {port}'}}")
     assert any("does not scale with the load: 1 replicas run" in note for note in loaded(tmp_path, scales).notes)
+    assert any("static: is empty" in note for note in loaded(tmp_path, static("[]")).notes)
     assert any("every request is answered with 404" in note for note in loaded(tmp_path, "workers: 1").notes)
 
 
