@@ -29,10 +29,11 @@ from fe._core import Limits, Table
 from fe.errors import FeError, ResourceError
 from fe.log import logger
 from fe.model import ControllerRuntime, Drain, WorkerRuntime
-from fe.supervisor import children
+from fe.supervisor import children, repair
 from fe.supervisor.limits import raise_descriptor_limit
 from fe.supervisor.link import Link
 from fe.supervisor.notify import Notifier
+from fe.supervisor.repair import repair_apart
 from fe.supervisor.signals import Signals
 from fe.supervisor.sockets import Sockets, describe
 from fe.supervisor.workers import Workers
@@ -128,11 +129,11 @@ class Supervisor:
         self._table.name_control_eventfd(self._control_eventfd)
         self._state_fd = os.memfd_create("fe-state", os.MFD_CLOEXEC)
         timeouts = (settings.worker_timeout, settings.start_timeout)
-        self._workers = Workers(self._table, settings.workers, timeouts, self._fork_worker)
+        self._workers = Workers(self._table, settings.workers, timeouts, self._fork_worker, self._repair)
         timeouts = (settings.controller_timeout, settings.start_timeout)
         self._link = Link(self._fork_controller, self._notifier, nofile, timeouts)
         self._opened = True
-        self._others = _own_children()  # of whoever called exec on us; none of ours
+        self._others = children.present()  # of whoever called exec on us; none of ours
         _keeper.become_subreaper()
         for where in self._sockets.addresses():
             log.info(f"listening on {where}")
@@ -229,7 +230,11 @@ class Supervisor:
             if pid == 0:
                 return
             now = time.monotonic()
-            if self._workers.on_exit(pid, status, now) or self._link.on_exit(pid, status, now):
+            if self._workers.on_exit(pid, status, now):
+                continue
+            if pid == self._link.pid:
+                self._link.on_exit(status, now)
+                self._repair(self._repair_table)  # before its successor starts
                 continue
             keeper_was_killed = os.WIFSIGNALED(status)
             if self._link.replicas.on_exit(pid, status) and keeper_was_killed:
@@ -274,11 +279,23 @@ class Supervisor:
         if os.getpid() == 1:
             return  # there, strangers may become our children too, and the kernel ends everybody with us
         known = {self._link.pid, *self._link.replicas.keepers(), *(seat.pid for seat in self._workers.seats)}
-        for pid in _own_children() - known - self._others:
+        for pid in children.present() - known - self._others:
             log.warning("killed a process that a killed keeper left behind", pid=pid)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
             self._sweep_until = now + 1.0
+
+    def _repair(self, work: Callable[[], int]) -> int:
+        return repair_apart(work, self._on_late_repair)
+
+    def _repair_table(self) -> int:
+        self._table.repair()
+        return 0
+
+    def _on_late_repair(self) -> None:
+        self._link.on_readable()  # signs of life that wait to be read
+        self._workers.murder_silent(repair.PATIENCE)
+        self._link.murder_silent(3 * repair.PATIENCE)
 
     def _reopen_logs(self) -> None:
         if self._settings.reopen_logs is not None:
@@ -375,10 +392,3 @@ def _create_table(limits: Limits) -> Table:
 
 def _eventfd() -> int:
     return os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-
-
-def _own_children() -> set[int]:
-    pid = os.getpid()
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{pid}/children") as listed:
-        return {int(child) for child in listed.read().split()}
-    return set()

@@ -7,6 +7,7 @@ Read next: workers.py.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -71,6 +72,14 @@ def describe_exit(status: int) -> str:
         return f"was killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"was killed by signal {-code}"
+
+
+def present() -> set[int]:
+    """Our children, also those that others left to us."""
+    pid = os.getpid()
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{pid}/children") as listed:
+        return {int(child) for child in listed.read().split()}
+    return set()
 
 
 def freeze_memory() -> None:

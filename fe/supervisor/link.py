@@ -164,16 +164,14 @@ class Link:
         elif self._alive is not None and now - max(self._alive, watched_since) > self._alive_timeout:
             self.murder(f"has given no sign of life for {self._alive_timeout:.0f} s")
 
-    def on_exit(self, pid: int, status: int, now: float) -> bool:
-        """A child has ended; True when it was the controller. FeError when it makes no sense to go on."""
-        if pid != self.pid:
-            return False
-        self.pid = 0
+    def on_exit(self, status: int, now: float) -> None:
+        """The controller has ended. FeError when it makes no sense to go on."""
+        pid, self.pid = self.pid, 0
         self.on_readable(most=10_000)  # what it said before it died: a Fatal above all
         self._close()
         was_ready, self._ready = self._ready, False
         if self._draining:
-            return True
+            return
         if self._reload_since is not None:
             self._reload_since, self.reload_wanted = None, True  # its successor does it again
         log.error(f"the controller {describe_exit(status)}; workers go on with what it last applied", ended=pid)
@@ -181,7 +179,6 @@ class Link:
         if not was_ready:
             self._on_failed_start(status)
         self.due = now + self._backoff.delay(ran if was_ready else 0.0)
-        return True
 
     def drain(self) -> None:
         """fe-serve is ending: nobody is replaced, no reload begins."""
@@ -201,6 +198,11 @@ class Link:
         """Sends a signal to a controller that can take it."""
         if self._ready:
             self._signal(number)
+
+    def murder_silent(self, limit: float) -> None:
+        """Kills it when it has been silent for longer than `limit`: it may hold a lock that a repair waits for."""
+        if self._alive is None or time.monotonic() - self._alive > limit:
+            self.murder("is silent and may hold up the repair of the lease table")
 
     def murder(self, why: str) -> None:
         """Kills it; its end is seen like any other."""

@@ -21,6 +21,8 @@ from fe.supervisor.children import Backoff, describe_exit
 
 log = logger("supervisor")
 
+Repair = Callable[[Callable[[], int]], int]
+
 FAILED_STARTS = 3  # in a row, with no other worker serving: there is nothing to hope for
 _HOPELESS = (EXIT_CONFIG, EXIT_RESOURCE, EXIT_WORKER)  # exit codes that say: trying again changes nothing
 
@@ -42,12 +44,15 @@ class Seat:
 class Workers:
     """All seats. `spawn` forks a worker for an index and returns its pid."""
 
-    def __init__(self, table: Table, count: int, timeouts: tuple[float, float], spawn: Callable[[int], int]) -> None:
+    def __init__(
+        self, table: Table, count: int, timeouts: tuple[float, float], spawn: Callable[[int], int], repair: Repair
+    ) -> None:
         self.seats = [Seat(index) for index in range(count)]
         self.exit_code = EXIT_OK  # the worst that a drain has brought
         self._table = table
         self._worker_timeout, self._start_timeout = timeouts
         self._spawn = spawn
+        self._repair = repair
         self._draining = False
 
     def start_due(self, now: float) -> None:
@@ -101,6 +106,13 @@ class Workers:
                 self._murder(seat, f"has given no sign of life for {silent:.1f} s")
             elif starting > self._start_timeout:
                 self._murder(seat, f"has not started to serve within {starting:.1f} s")
+
+    def murder_silent(self, limit: float) -> None:
+        """Kills those silent for longer than `limit`: they may hold a lock that a repair waits for."""
+        now = time.monotonic()
+        for seat in self.seats:
+            if seat.pid and not seat.murdered and self._silence(seat, now) > limit:
+                self._murder(seat, "is silent and may hold up the repair of the lease table")
 
     def on_exit(self, pid: int, status: int, now: float) -> bool:
         """A child has ended; True when it was a worker. StartError when it makes no sense to go on."""
@@ -172,7 +184,7 @@ class Workers:
 
     def _recover(self, index: int) -> int:
         self._table.mark_absent(index)
-        return self._table.recover(index)
+        return self._repair(lambda: self._table.recover(index))
 
     def _silence(self, seat: Seat, now: float) -> float:
         return now - max(self._table.holder_state(seat.index).beat_ns / 1e9, seat.started)

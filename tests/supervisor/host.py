@@ -1,7 +1,8 @@
 """The supervisor with small mains of the tests' own: run as `python -m tests.supervisor.host OPTIONS-JSON` in a folder.
 
-A worker beats, and serves lines on its listening sockets: `pid`; `lease` (takes one, answers `held`, keeps it until
-`done` or the client leaves). The controller is a bridge between the admin socket and the supervisor: every line from
+A worker beats, and serves lines on its listening sockets: `pid`; `lease` takes one, answers `held` and keeps it until
+`done` or until the client leaves; `stop inside` stops it in the middle of taking one (debug builds).
+The controller is a bridge between the admin socket and the supervisor: every line from
 the test is sent as a message, every message comes back as a line; lines with a `!` are orders to the controller itself.
 Files in the folder bend both while they run: `worker` and `controller` hold what a fresh process does at its start.
 `events` gets a line for everything whose order matters.
@@ -22,7 +23,7 @@ from types import FrameType
 
 import msgspec
 
-from fe import log, model
+from fe import _core, log, model
 from fe._core import HELD, REPLICA_READY, Limits
 from fe.errors import FeError
 from fe.supervisor import Settings, Supervisor
@@ -110,7 +111,9 @@ class Worker:
 
     def serve(self, client: socket.socket, line: str) -> None:
         answer = str(os.getpid())
-        if line == "lease":
+        if line in ("lease", "stop inside"):
+            if line == "stop inside":
+                _core.crash_arm(6, signal.SIGSTOP)  # a few stores after "lock: taken"
             deployment = self.runtime.table.deployments()[0]
             generation = self.runtime.table.deployment(deployment).generation
             result, slot, _ = self.holder.acquire(deployment, generation, time.monotonic_ns() + 10**9)

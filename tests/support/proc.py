@@ -24,12 +24,17 @@ def children(pid: int) -> list[int]:
         return []
 
 
+def state(pid: int) -> str:
+    """The letter that ps shows (R, S, D, T, Z); empty for a process that is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
 def alive(pid: int) -> bool:
     """Runs: neither gone nor a zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    return state(pid) not in ("", "Z")
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:

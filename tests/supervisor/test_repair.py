@@ -1,0 +1,81 @@
+"""Mending the table although somebody was stopped while holding one of its locks."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from fe.errors import FeError
+from fe.supervisor import repair
+from tests.supervisor.serving import ROOT, serving
+from tests.support import proc
+from tests.support.fe_process import wait_for
+
+
+def test_the_result_comes_from_a_child():
+    assert repair.repair_apart(os.getpid, pytest.fail) != os.getpid()
+
+
+def test_a_repair_that_is_killed_is_done_again(tmp_path):
+    def work() -> int:
+        with (tmp_path / "tries").open("a+") as tries:
+            tries.write("x")
+            tries.seek(0)
+            if len(tries.read()) < 3:
+                tries.flush()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return 7
+
+    assert repair.repair_apart(work, pytest.fail) == 7
+    assert (tmp_path / "tries").read_text() == "xxx"
+
+
+def test_a_repair_that_never_succeeds_is_an_error():
+    with pytest.raises(FeError, match="every process that tries"):
+        repair.repair_apart(lambda: os.kill(os.getpid(), signal.SIGKILL) or 0, pytest.fail)
+
+
+def test_who_holds_a_repair_up_is_ended_and_then_it_is_done(monkeypatch):
+    monkeypatch.setattr(repair, "PATIENCE", 0.05)
+    lock, holder = os.pipe()  # its writing end stands for a lock: the repair gets it when the holder is dead
+    stopped = os.fork()
+    if stopped == 0:
+        signal.raise_signal(signal.SIGSTOP)
+        os._exit(0)
+    os.close(holder)
+    calls = []
+
+    def on_late() -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            proc.kill(stopped)
+
+    assert repair.repair_apart(lambda: len(os.read(lock, 1)), on_late) == 0
+    os.waitpid(stopped, 0)
+    os.close(lock)
+    assert len(calls) >= 2
+
+
+def test_nobody_to_blame_is_an_error_in_the_end(monkeypatch):
+    monkeypatch.setattr(repair, "PATIENCE", 0.01)
+    lock, holder = os.pipe()
+    with pytest.raises(FeError, match="stays taken"):
+        repair.repair_apart(lambda: len(os.read(lock, 1)), lambda: None)
+    os.close(lock)
+    os.close(holder)
+
+
+def test_a_worker_that_was_stopped_inside_a_lock_does_not_stop_the_others_replacement(tmp_path):
+    # Its named crash points stop a debug build at any store, here one that happens under a deployment's lock.
+    with serving(tmp_path, env={"PYTHONPATH": f"{ROOT / 'build/debug'}:{ROOT}"}) as served:
+        stopped, killed = served.worker(0), served.worker(1)
+        client = served.client_of(stopped)
+        client.send("stop inside")
+        wait_for(lambda: proc.state(stopped) == "T", "it has stopped")
+        os.kill(killed, signal.SIGKILL)
+        served.wait_log("worker 0 is silent and may hold up the repair of the lease table: it is killed and replaced")
+        served.wait_log("worker 0 serves", 2)
+        served.wait_log("worker 1 serves", 2)
+        assert served.bridge().load() == {"in_flight": 0, "check": []}
