@@ -651,7 +651,9 @@ cdef class Table:
     def holder_state(self, holder):
         cdef fe_holder* h = holder_record(self, holder)
         cdef fe_slot* slots = &view_of(self).slots[<size_t> holder * view_of(self).header.slots]
-        in_use = sum([fe_slot_state(get64(&slots[i].word)) != FE_SLOT_FREE for i in range(get32(&h.high_water))])
+        cdef uint32_t i, in_use = 0
+        for i in range(get32(&h.high_water)):  # in C: the supervisor asks for every worker, many times a second
+            in_use += fe_slot_state(get64(&slots[i].word)) != FE_SLOT_FREE
         return HolderState(h.state, h.generation, h.pid, h.beat_ns, h.changed_ns, in_use)
 
     def publish(self, bytes snapshot):
