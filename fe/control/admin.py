@@ -54,14 +54,14 @@ class AdminServer:
         app.router.add_get("/api/status", self._status)
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, keepalive_timeout=30, max_line_size=HEAD_BYTES,
-            max_field_size=HEAD_BYTES, lingering_time=1.0,
+            max_field_size=HEAD_BYTES, lingering_time=1.0, shutdown_timeout=STOP_WITHIN,
         )  # fmt: skip
 
     async def start(self) -> None:
         await self._runner.setup()
         for sock in self._sockets:
             sock.setblocking(False)
-            await web.SockSite(self._runner, sock, shutdown_timeout=STOP_WITHIN).start()
+            await web.SockSite(self._runner, sock).start()
 
     async def stop(self) -> None:
         await asyncio.wait_for(self._runner.cleanup(), STOP_WITHIN * 3)

@@ -41,6 +41,7 @@ async def ask(port: int) -> str:
     writer.write(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
     answer = (await reader.read()).decode()
     writer.close()
+    await writer.wait_closed()
     return answer.rpartition("\r\n")[2]
 
 
