@@ -28,6 +28,7 @@ cdef enum:
     LONGEST_KNOWN_NAME = 30
     MOST_LISTED = 64         # elements of Connection; each is compared with every field
     LONGEST_CLIENT_ID = 40
+    MOST_FIELDS = 65535      # what Fields.last can number, whatever the configured limit
     BAD_LENGTH = -2
 
 
@@ -219,7 +220,7 @@ cdef int _split_fields(Fields* fields, const char* base, Py_ssize_t at, Py_ssize
             return 400
         if feed - at == 1:
             return 0 if feed + 1 == n else 400
-        if fields.count >= most:
+        if fields.count >= most or fields.count == MOST_FIELDS:
             return 431
         if fields.count == fields.room and not _grow(fields):
             return 500
