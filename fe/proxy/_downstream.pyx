@@ -226,7 +226,7 @@ cdef class Downstream(Client):
         return self._check_gone()
 
     cdef int _begin_streamed(self, int64_t length) except -1:
-        """The body is not read further before there is a lease - but for what is held to notice a client that leaves."""
+        """The body is not read on before there is a lease - but for what is held, to notice a client that leaves."""
         self.state = WAIT
         self.expire_at(0)
         self.exchange.streamed = True
