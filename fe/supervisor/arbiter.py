@@ -92,7 +92,7 @@ class Supervisor:
         self._phase = Phase.SERVING
         self._announced = False  # READY=1 has been said
         self._deadline: float | None = None  # of the phase
-        self._watched_since = time.monotonic()
+        self._watched_since = self._planned = time.monotonic()
         self._next_watchdog = 0.0
         self._sweep_until = 0.0
         self._serving = 0
@@ -135,6 +135,7 @@ class Supervisor:
         self._opened = True
         self._others = children.present()  # of whoever called exec on us; none of ours
         _keeper.become_subreaper()
+        _keeper.set_process_name("fe-serve")
         for where in self._sockets.addresses():
             log.info(f"listening on {where}")
         for admin in self._sockets.admin:
@@ -194,11 +195,8 @@ class Supervisor:
         if self._link.fileno() >= 0:
             poll.register(self._link, select.POLLIN | (select.POLLOUT if self._link.backed_up else 0))
         patience = self._patience()
-        planned = time.monotonic() + patience
+        self._planned = time.monotonic() + patience
         poll.poll(patience * 1000)
-        now = time.monotonic()
-        if now > planned + LATE:
-            self._watched_since = now
 
     def _patience(self) -> float:
         tick = min(TICK, self._settings.worker_timeout / 4)
@@ -247,6 +245,8 @@ class Supervisor:
 
     def _look_after(self) -> None:
         now = time.monotonic()
+        if now > self._planned + LATE:
+            self._watched_since = now
         self._serving = self._workers.look()
         if now < self._sweep_until:
             self._sweep(now)

@@ -25,6 +25,7 @@ class Signals:
         # A full pipe loses the number, never the wake-up; 64 KiB of unread signals say enough by themselves.
         self._wakeup_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         self._before = {number: signal.signal(number, _note) for number in HEARD}
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)  # some launchers leave signals blocked
         self._before |= {number: signal.signal(number, signal.SIG_IGN) for number in _IGNORED}
         return self
 

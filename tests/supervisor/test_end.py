@@ -92,6 +92,13 @@ def test_nothing_outlives_a_killed_supervisor(tmp_path, also):
         assert served.ended() == -signal.SIGKILL
 
 
+def test_signals_that_a_launcher_left_blocked_are_heard(tmp_path):
+    with serving(tmp_path, before=["env", "--block-signal=TERM,CHLD,HUP"]) as served:
+        os.kill(served.worker(0), signal.SIGKILL)
+        served.wait_log("worker 0 serves", 2)
+        assert served.stop() == 0
+
+
 def test_a_signal_for_the_whole_group_is_one_stop(tmp_path):
     with serving(tmp_path, before=["setsid"]) as served:
         assert os.getpgid(served.pid) == served.pid
