@@ -170,7 +170,7 @@ class Runner:
                 self._judge(client, attempt)
         finally:
             for client in clients:
-                client.close()
+                client.reset()  # leaves no TIME_WAIT behind
 
     def _judge(self, client: Client, attempt: Attempt) -> None:
         answer = attempt.answer

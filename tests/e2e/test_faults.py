@@ -69,18 +69,13 @@ def _worker_ready(fe: FeProcess, count: int = WORKERS) -> bool:
     return len(fe.workers()) == count and fe.metric("fe_workers", state="active") == count
 
 
-def _ports_of(pid: int, fe: FeProcess) -> set[int]:
-    """Source ports of the clients whose connections this worker holds."""
-    return proc.peers(pid, fe.port)
-
-
 def test_a_killed_worker_costs_only_what_it_held(fe: FeProcess) -> None:
     with _load(fe) as load:
         for _ in range(3):
             before = len(load.outcomes)
             victim = fe.workers()[0]
             os.kill(victim, signal.SIGSTOP)  # so that what it holds does not change any more
-            held = _ports_of(victim, fe)
+            held = fe.connections()[victim]
             os.kill(victim, signal.SIGKILL)
             load.wait_more(300)
             lost = [one for one in load.outcomes[before:] if not one.good]
@@ -92,12 +87,10 @@ def test_a_killed_worker_costs_only_what_it_held(fe: FeProcess) -> None:
 
 def _clients_of(fe: FeProcess, stack: ExitStack, worker: int, count: int) -> list[Client]:
     """Clients whose connections this worker holds."""
-    found: list[Client] = []
-    while len(found) < count:
-        client = stack.enter_context(fe.client())
-        if fe.worker_of(client) == worker:
-            found.append(client)
-    return found
+    clients = [stack.enter_context(fe.client()) for _ in range(16 * count)]
+    wait_for(lambda: sum(map(len, fe.connections().values())) >= len(clients), "all are accepted")
+    ports = fe.connections()[worker]
+    return [client for client in clients if client.sock.getsockname()[1] in ports][:count]
 
 
 def test_leases_come_back_before_the_worker_does(replicas: list[Backend]) -> None:

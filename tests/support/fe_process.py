@@ -218,19 +218,24 @@ class FeProcess:
         return Client(self.address, **options)
 
     def workers(self) -> list[int]:
-        """Process ids of the workers, youngest last: the children that hold the listening sockets of the traffic."""
-        return [pid for pid in proc.children(self.process.pid) if proc.listens(pid, self.port)]
+        """Process ids of the workers that run."""
+        return self._named("fe-worker-")
 
     def controller(self) -> int | None:
-        """The child that holds the admin socket and no traffic socket."""
-        for pid in proc.children(self.process.pid):
-            if proc.listens(pid, self.admin_port) and not proc.listens(pid, self.port):
-                return pid
-        return None
+        return next(iter(self._named("fe-controller")), None)
+
+    def _named(self, name: str) -> list[int]:
+        return [pid for pid in proc.children(self.process.pid) if proc.name(pid).startswith(name)]
+
+    def connections(self) -> dict[int, set[int]]:
+        """By worker: the source ports of the clients whose connections it holds."""
+        return proc.connections(self.workers(), self.port)
 
     def worker_of(self, client: Client) -> int:
         """The worker that has accepted this client's connection."""
-        port = client.sock.getsockname()[1]
-        return int(
-            wait_for(lambda: next((p for p in self.workers() if proc.connected(p, self.port, port)), 0), "accepted")
-        )
+        own = client.sock.getsockname()[1]
+
+        def holder() -> int:
+            return next((pid for pid, ports in self.connections().items() if own in ports), 0)
+
+        return int(wait_for(holder, "the connection is accepted"))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-LISTEN, ESTABLISHED = "0A", "01"
+LISTEN = "0A"
 
 
 def children(pid: int) -> list[int]:
@@ -35,6 +35,14 @@ def state(pid: int) -> str:
 def alive(pid: int) -> bool:
     """Runs: neither gone nor a zombie."""
     return state(pid) not in ("", "Z")
+
+
+def name(pid: int) -> str:
+    """What a process calls itself; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
@@ -88,20 +96,16 @@ def _tcp() -> Iterator[tuple[int, int, str, str]]:
         yield int(words[1].rpartition(":")[2], 16), int(words[2].rpartition(":")[2], 16), words[3], words[9]
 
 
-def listens(pid: int, port: int) -> bool:
-    wanted = {inode for local, _, state, inode in _tcp() if local == port and state == LISTEN}
-    return bool(wanted & _sockets(pid))
-
-
-def connected(pid: int, port: int, remote: int) -> bool:
-    """Whether a process holds the connection from `remote` to its `port`."""
-    return bool({inode for local, other, _, inode in _tcp() if (local, other) == (port, remote)} & _sockets(pid))
-
-
-def peers(pid: int, port: int) -> set[int]:
-    """Remote ports of the connections that a process holds at its `port`."""
-    own = _sockets(pid)
-    return {remote for local, remote, state, inode in _tcp() if local == port and state != LISTEN and inode in own}
+def connections(pids: list[int], port: int) -> dict[int, set[int]]:
+    """By process: the remote ports of the connections that it holds at its `port`."""
+    own = {pid: _sockets(pid) for pid in pids}
+    found: dict[int, set[int]] = {pid: set() for pid in pids}
+    for local, remote, state, inode in _tcp():
+        if local == port and state != LISTEN:
+            for pid in pids:
+                if inode in own[pid]:
+                    found[pid].add(remote)
+    return found
 
 
 def samples(page: str, name: str) -> list[tuple[dict[str, str], float]]:
