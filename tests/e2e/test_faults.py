@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import proc, scripts
+from tests.support import scripts
 from tests.support.backends import Backend, Exchange
 from tests.support.client import Client, request
 from tests.support.fe_process import Config, FeProcess, deployment, endpoint, wait_for
