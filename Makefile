@@ -97,7 +97,7 @@ $(VENV)/.installed: pyproject.toml setup.py | $(VENV)/.extensions
 build/%/.built: $(VENV)/.installed $(CYTHON) $(MODULES)
 	@echo "fe: $* build"
 	@find $(@D) -name '*.py' -delete 2>/dev/null || true
-	@FE_BUILD=$* $(PY) setup.py --quiet build --build-base build/$*-objects --build-lib $(@D)
+	@env -u PYTHONDONTWRITEBYTECODE FE_BUILD=$* $(PY) setup.py --quiet build --build-base build/$*-objects --build-lib $(@D)
 	@touch $@
 
 $(EXAMPLE)/.venv/.made: $(EXAMPLE)/requirements.txt $(if $(findstring |$(strip $(IDENTITY))|,|$(strip $(shell cat $(EXAMPLE)/.venv/.made 2>/dev/null))|),,FORCE)
