@@ -52,15 +52,21 @@ cdef inline void free_slot(Holder holder, uint32_t slot) noexcept nogil:
     holder.free_count += 1
 
 
-cdef inline void put_seq(fe_deployment* d, fe_slot* s) noexcept nogil:
+cdef inline fe_slot* begin(Holder holder, fe_deployment* d, uint32_t slot) noexcept nogil:
+    """A free slot on its way into use: all but its word."""
+    cdef fe_slot* s = &(<fe_view*> holder.view).slots[holder.first + slot]
     cdef uint64_t seq = d.seq
+    fe_account(d)
+    use_slot(holder, slot)
     put64(&d.seq, seq + 1, b"acquire: next seq")
     put64(&s.seq, seq, b"acquire: seq")
+    return s
 
 
-cdef inline int hold_or_wait(fe_view* v, fe_deployment* d, uint32_t index, uint32_t generation, bint waits,
+cdef inline int hold_or_wait(Holder holder, fe_deployment* d, uint32_t slot, uint32_t generation, bint waits,
                              int64_t deadline_ns, uint32_t* replica) noexcept nogil:
-    cdef fe_slot* s = &v.slots[index]
+    cdef fe_view* v = <fe_view*> holder.view
+    cdef fe_slot* s
     cdef uint32_t chosen
     if d.word != fe_deployment_word(FE_DEPLOYMENT_ACTIVE, generation):
         return FE_GONE
@@ -68,8 +74,7 @@ cdef inline int hold_or_wait(fe_view* v, fe_deployment* d, uint32_t index, uint3
         return FE_NO_REPLICA
     chosen = fe_least_loaded(v, d) if d.queue_head == FE_NONE else FE_NONE
     if chosen != FE_NONE:
-        fe_account(d)
-        put_seq(d, s)
+        s = begin(holder, d, slot)
         put64(&s.word, fe_slot_word(FE_SLOT_HELD, fe_index_of(v, d), chosen, generation), b"acquire: held")
         fe_replica_up(v, d, chosen)
         replica[0] = chosen
@@ -78,11 +83,10 @@ cdef inline int hold_or_wait(fe_view* v, fe_deployment* d, uint32_t index, uint3
         return FE_BUSY
     if d.queue_length >= fe_max_queue(d):
         return FE_QUEUE_FULL
-    fe_account(d)
-    put_seq(d, s)
+    s = begin(holder, d, slot)
     put64(&s.deadline_ns, <uint64_t> deadline_ns, b"acquire: deadline")
     put64(&s.word, fe_slot_word(FE_SLOT_WAITING, fe_index_of(v, d), 0, generation), b"acquire: waiting")
-    fe_queue_append(v, d, index)
+    fe_queue_append(v, d, holder.first + slot)
     return FE_WAITING
 
 
@@ -98,9 +102,8 @@ cdef inline int ask(Holder holder, uint32_t deployment, uint32_t generation, bin
         return FE_NO_SLOT
     d = &v.deployments[deployment]
     slot[0] = holder.free_stack[holder.free_count - 1]
-    use_slot(holder, slot[0])
     fe_enter(v, d, &rings, holder.index)
-    result = hold_or_wait(v, d, holder.first + slot[0], generation, waits, deadline_ns, replica)
+    result = hold_or_wait(holder, d, slot[0], generation, waits, deadline_ns, replica)
     fe_leave(v, d, &rings)
     if result == FE_HELD or result == FE_WAITING:
         holder.free_count -= 1
@@ -318,24 +321,20 @@ cdef int64_t adopt(Holder holder, uint32_t deployment, uint32_t replica) noexcep
     cdef uint32_t slot
     cdef fe_slot* s
     cdef fe_rings rings
-    cdef int64_t result = -2
     if holder.free_count == 0:
         return -1
     slot = holder.free_stack[holder.free_count - 1]
-    s = &v.slots[holder.first + slot]
-    use_slot(holder, slot)
     fe_enter(v, d, &rings, holder.index)
-    if fe_belongs(v, d, replica):
-        result = slot
-        holder.free_count -= 1
-        fe_account(d)
-        put_seq(d, s)
-        put32(&d.ceiling, max(d.ceiling, v.replicas[replica].in_flight + 1), b"adopt: ceiling")
-        put64(&s.word, fe_slot_word(FE_SLOT_HELD, deployment, replica, fe_deployment_generation(d.word)),
-              b"adopt: held")
-        fe_replica_up(v, d, replica)
+    if not fe_belongs(v, d, replica):
+        fe_leave(v, d, &rings)
+        return -2
+    holder.free_count -= 1
+    s = begin(holder, d, slot)
+    put32(&d.ceiling, max(d.ceiling, v.replicas[replica].in_flight + 1), b"adopt: ceiling")
+    put64(&s.word, fe_slot_word(FE_SLOT_HELD, deployment, replica, fe_deployment_generation(d.word)), b"adopt: held")
+    fe_replica_up(v, d, replica)
     fe_leave(v, d, &rings)
-    return result
+    return slot
 
 
 cdef uint32_t check_deployment(fe_view* v, uint32_t i, uint32_t* counts) noexcept nogil:

@@ -166,10 +166,11 @@ static uint32_t fe_recount_slots(const fe_view *v, fe_deployment *d, fe_rings *r
     return waiting;
 }
 
-/* Links the members, frees those whose removal is complete, and returns the READY ones linked by `next`. */
+/* Links the members, frees those whose removal is complete, and returns the READY ones linked by `next`: the lowest
+ * record first, because who waited longest among equals is not part of the truth. */
 static uint32_t fe_recount_members(const fe_view *v, fe_deployment *d, fe_rings *rings) {
     uint32_t ready = FE_NONE;
-    for (uint32_t i = 0, used = get32(&v->header->replicas_used); i < used; i++) {
+    for (uint32_t i = get32(&v->header->replicas_used); i-- > 0;) {
         if (!fe_belongs(v, d, i)) continue;
         fe_replica *r = &v->replicas[i];
         uint32_t state = fe_replica_state(r->word);
