@@ -1,7 +1,7 @@
 """Heads that are sent on, in one canonical form: to the replica, back to the client, and the ids that go with them.
 
 Owns: which fields pass this hop, which are written by fe, in which order; the framing announced downstream. Never: raw
-heads passed on, a decision about whether a head is good (`_head.pyx`). Everything is written into one scratch buffer,
+heads passed on, a decision about whether a head is good (`_head.pyx`). Everything is written into one kept buffer,
 whose room is taken before it is written: a head is at most as long as what was received (a line can grow by the blank
 after its colon) and what fe adds.
 Read `_build.pxd` for the interface.
@@ -11,10 +11,8 @@ import os
 from email.utils import formatdate
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t
-from libc.stdlib cimport realloc
-from libc.string cimport memcpy
 from libc.time cimport time, time_t
 
 from fe.proxy._chunked cimport put_chunk_head
@@ -23,6 +21,7 @@ from fe.proxy._head cimport (
     KIND_FORWARDED_HOST, KIND_FORWARDED_OTHER, KIND_HOP, KIND_LAST_FORWARDED, KIND_PINNED, KIND_PROTO, KIND_REAL_IP,
     METHOD_HEAD, METHOD_PATCH, METHOD_POST, METHOD_PUT, RequestHead, ResponseHead, Span,
 )
+from fe.proxy._writer cimport Scratch, Writer, close_writer, open_writer, put, put_bytes, put_number, put_span
 
 cdef enum:
     ADDED_ROOM = 1024   # more than all constant text and numbers that one head can get
@@ -31,70 +30,20 @@ cdef enum:
 
 # --- Writing ---------------------------------------------------------------------------------------------------------
 
-cdef struct Writer:
-    char* start
-    char* at
-    char* end
-
-cdef char* _scratch = NULL
-cdef Py_ssize_t _scratch_room = 0
-
-
-cdef int _open(Writer* out, Py_ssize_t room) except -1:
-    """Room for a whole head: nothing below checks again. The buffer is kept: one thread, one head at a time."""
-    global _scratch, _scratch_room
-    cdef char* grown
-    if room > _scratch_room:
-        grown = <char*>realloc(_scratch, room)
-        if grown is NULL:
-            raise MemoryError
-        _scratch = grown
-        _scratch_room = room
-    out.start = out.at = _scratch
-    out.end = _scratch + room
-    return 0
-
-
-cdef inline void _put(Writer* out, const char* data, Py_ssize_t n) noexcept nogil:
-    memcpy(out.at, data, n)
-    out.at += n
-
-
-cdef inline void _put_bytes(Writer* out, bytes data) noexcept:
-    _put(out, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
-
-
-cdef inline void _put_span(Writer* out, bytes raw, Span span) noexcept:
-    _put(out, PyBytes_AS_STRING(raw) + span.at, span.length)
-
-
-cdef void _put_number(Writer* out, int64_t number) noexcept nogil:
-    cdef char digits[20]
-    cdef int n = 20
-    while True:
-        n -= 1
-        digits[n] = c'0' + number % 10
-        number //= 10
-        if number == 0:
-            break
-    _put(out, &digits[n], 20 - n)
+cdef Scratch _scratch
+_scratch.memory = NULL
+_scratch.room = 0
 
 
 cdef inline void _put_field(Writer* out, const char* base, const Field* field) noexcept nogil:
     cdef Py_ssize_t whole = field.name_length + 2 + field.value_length
     if field.value == field.name + field.name_length + 2 and base[field.value - 1] == c' ':
-        _put(out, base + field.name, whole)  # most lines are canonical already
+        put(out, base + field.name, whole)  # most lines are canonical already
     else:
-        _put(out, base + field.name, field.name_length)
-        _put(out, b": ", 2)
-        _put(out, base + field.value, field.value_length)
-    _put(out, b"\r\n", 2)
-
-
-cdef inline bytes _close(Writer* out):
-    if out.at > out.end:
-        raise SystemError("a head was longer than its bound")
-    return PyBytes_FromStringAndSize(out.start, out.at - out.start)
+        put(out, base + field.name, field.name_length)
+        put(out, b": ", 2)
+        put(out, base + field.value, field.value_length)
+    put(out, b"\r\n", 2)
 
 
 # --- Who asks --------------------------------------------------------------------------------------------------------
@@ -127,8 +76,8 @@ cdef void _put_joined(Writer* out, Fields* fields, const char* base, int kind) n
     for i in range(fields.count):
         field = fields.list + i
         if field.kind == kind and not field.dropped and field.value_length:
-            _put(out, base + field.value, field.value_length)
-            _put(out, b", ", 2)
+            put(out, base + field.value, field.value_length)
+            put(out, b", ", 2)
 
 
 cdef inline Py_ssize_t _last_length(Fields* fields, int kind) noexcept nogil:
@@ -138,9 +87,9 @@ cdef inline Py_ssize_t _last_length(Fields* fields, int kind) noexcept nogil:
 cdef void _put_kept(Writer* out, Fields* fields, const char* base, int kind, bytes otherwise) noexcept:
     """What the trusted peer said last, else our own word."""
     if _last_length(fields, kind):
-        _put(out, base + fields.list[fields.last[kind]].value, _last_length(fields, kind))
+        put(out, base + fields.list[fields.last[kind]].value, _last_length(fields, kind))
     else:
-        _put_bytes(out, otherwise)
+        put_bytes(out, otherwise)
 
 
 cdef void _put_forwarding(Writer* out, RequestHead head, Peer peer) noexcept:
@@ -149,30 +98,30 @@ cdef void _put_forwarding(Writer* out, RequestHead head, Peer peer) noexcept:
     cdef Fields* fields = &head.fields
     cdef const char* base = PyBytes_AS_STRING(head.raw)
     if not peer.trusted:
-        _put_bytes(out, peer.forwarded_block)
+        put_bytes(out, peer.forwarded_block)
     else:
-        _put(out, b"X-Forwarded-For: ", 17)
+        put(out, b"X-Forwarded-For: ", 17)
         _put_joined(out, fields, base, KIND_FOR)
-        _put_bytes(out, peer.address)
-        _put(out, b"\r\nX-Forwarded-Proto: ", 21)
+        put_bytes(out, peer.address)
+        put(out, b"\r\nX-Forwarded-Proto: ", 21)
         _put_kept(out, fields, base, KIND_PROTO, peer.scheme)
-        _put(out, b"\r\nX-Real-IP: ", 13)
+        put(out, b"\r\nX-Real-IP: ", 13)
         _put_kept(out, fields, base, KIND_REAL_IP, peer.address)
-        _put(out, b"\r\nForwarded: ", 13)
+        put(out, b"\r\nForwarded: ", 13)
         _put_joined(out, fields, base, KIND_FORWARDED)
-        _put_bytes(out, peer.forwarded_for)
+        put_bytes(out, peer.forwarded_for)
     if head.host.length:
-        _put(out, b";host=\"", 7)
-        _put_span(out, head.raw, head.host)
-        _put(out, b"\"", 1)
-    _put(out, b"\r\n", 2)
+        put(out, b";host=\"", 7)
+        put_span(out, head.raw, head.host)
+        put(out, b"\"", 1)
+    put(out, b"\r\n", 2)
     if peer.trusted and _last_length(fields, KIND_FORWARDED_HOST):
         host.at = fields.list[fields.last[KIND_FORWARDED_HOST]].value
         host.length = _last_length(fields, KIND_FORWARDED_HOST)
     if host.length:
-        _put(out, b"X-Forwarded-Host: ", 18)
-        _put_span(out, head.raw, host)
-        _put(out, b"\r\n", 2)
+        put(out, b"X-Forwarded-Host: ", 18)
+        put_span(out, head.raw, host)
+        put(out, b"\r\n", 2)
 
 
 # --- To the replica --------------------------------------------------------------------------------------------------
@@ -182,33 +131,36 @@ cdef bytes build_upstream_head(RequestHead head, Peer peer, bytes request_id, in
                                const char* tail, Py_ssize_t tail_length):
     cdef Writer writer
     cdef Writer* out = &writer
-    _open(out, len(head.raw) + head.fields.count + len(head.upstream_target) + 3 * head.host.length
-          + 2 * len(peer.forwarded_block) + len(request_id) + tail_length + ADDED_ROOM)
-    _put_span(out, head.raw, head.method_name)
-    _put(out, b" ", 1)
-    _put_bytes(out, head.upstream_target)
-    _put(out, b" HTTP/1.1\r\nHost: ", 17)
+    open_writer(
+        out, &_scratch,
+        len(head.raw) + head.fields.count + len(head.upstream_target) + 3 * head.host.length
+        + 2 * len(peer.forwarded_block) + len(request_id) + tail_length + ADDED_ROOM,
+    )
+    put_span(out, head.raw, head.method_name)
+    put(out, b" ", 1)
+    put_bytes(out, head.upstream_target)
+    put(out, b" HTTP/1.1\r\nHost: ", 17)
     if head.host.length:
-        _put_span(out, head.raw, head.host)
+        put_span(out, head.raw, head.host)
     else:
-        _put(out, b"localhost", 9)  # HTTP/1.0 may name none, HTTP/1.1 has to
-    _put(out, b"\r\n", 2)
+        put(out, b"localhost", 9)  # HTTP/1.0 may name none, HTTP/1.1 has to
+    put(out, b"\r\n", 2)
     _put_end_to_end(out, head, flags & STRIP_AUTHORIZATION, peer.trusted)
     _put_ids(out, request_id, head.client_request_id)
     _put_forwarding(out, head, peer)
     if flags & SEND_UPGRADE:
-        _put(out, b"Connection: Upgrade\r\nUpgrade: websocket\r\n", 41)
+        put(out, b"Connection: Upgrade\r\nUpgrade: websocket\r\n", 41)
     # Without a Connection field otherwise: HTTP/1.1 persists unless it is told not to.
     if body == UPSTREAM_CHUNKED:
-        _put(out, b"Transfer-Encoding: chunked\r\n", 28)
+        put(out, b"Transfer-Encoding: chunked\r\n", 28)
     elif body >= 0 or head.method in (METHOD_POST, METHOD_PUT, METHOD_PATCH):
-        _put(out, b"Content-Length: ", 16)
-        _put_number(out, body if body >= 0 else 0)
-        _put(out, b"\r\n", 2)
-    _put(out, b"\r\n", 2)
+        put(out, b"Content-Length: ", 16)
+        put_number(out, body if body >= 0 else 0)
+        put(out, b"\r\n", 2)
+    put(out, b"\r\n", 2)
     if tail_length:
-        _put(out, tail, tail_length)
-    return _close(out)
+        put(out, tail, tail_length)
+    return close_writer(out)
 
 
 cdef void _put_end_to_end(Writer* out, RequestHead head, bint strip_authorization, bint trusted) noexcept:
@@ -225,13 +177,13 @@ cdef void _put_end_to_end(Writer* out, RequestHead head, bint strip_authorizatio
 
 
 cdef void _put_ids(Writer* out, bytes request_id, bytes client_request_id) noexcept:
-    _put(out, b"x-request-id: ", 14)
-    _put_bytes(out, request_id)
-    _put(out, b"\r\n", 2)
+    put(out, b"x-request-id: ", 14)
+    put_bytes(out, request_id)
+    put(out, b"\r\n", 2)
     if client_request_id is not None:
-        _put(out, b"x-ms-client-request-id: ", 24)
-        _put_bytes(out, client_request_id)
-        _put(out, b"\r\n", 2)
+        put(out, b"x-ms-client-request-id: ", 24)
+        put_bytes(out, client_request_id)
+        put(out, b"\r\n", 2)
 
 
 # --- To the client ---------------------------------------------------------------------------------------------------
@@ -244,22 +196,22 @@ cdef bytes build_downstream_head(ResponseHead response, RequestHead request, byt
     cdef bint unknown = response.framing != BODY_NONE and response.framing != BODY_LENGTH
     response.send_chunked = unknown and request.minor == 1
     response.send_close = close or not request.keep_alive or (unknown and not response.send_chunked)
-    _open(out, _answer_room(response) + len(request_id) + len(deployment_line) + tail_length)
+    open_writer(out, &_scratch, _answer_room(response) + len(request_id) + len(deployment_line) + tail_length)
     _put_answer(out, response, request_id, request.client_request_id, deployment_line)
     if response.send_chunked:
-        _put(out, b"Transfer-Encoding: chunked\r\n", 28)
+        put(out, b"Transfer-Encoding: chunked\r\n", 28)
     elif response.content_length >= 0 and (response.framing == BODY_LENGTH or _may_declare(response, request)):
-        _put(out, b"Content-Length: ", 16)
-        _put_number(out, response.content_length)
-        _put(out, b"\r\n", 2)
+        put(out, b"Content-Length: ", 16)
+        put_number(out, response.content_length)
+        put(out, b"\r\n", 2)
     if response.send_close:
-        _put(out, b"Connection: close\r\n", 19)
-    _put(out, b"\r\n", 2)
+        put(out, b"Connection: close\r\n", 19)
+    put(out, b"\r\n", 2)
     if response.send_chunked:
         _put_chunk(out, tail, tail_length, last)
     elif tail_length:
-        _put(out, tail, tail_length)
-    return _close(out)
+        put(out, tail, tail_length)
+    return close_writer(out)
 
 
 cdef inline Py_ssize_t _answer_room(ResponseHead response) noexcept:
@@ -274,18 +226,18 @@ cdef inline bint _may_declare(ResponseHead response, RequestHead request) noexce
 cdef void _put_chunk(Writer* out, const char* data, Py_ssize_t n, bint last) noexcept nogil:
     if n:
         out.at += put_chunk_head(out.at, n)
-        _put(out, data, n)
-        _put(out, b"\r\n", 2)
+        put(out, data, n)
+        put(out, b"\r\n", 2)
     if last:
-        _put(out, b"0\r\n\r\n", 5)
+        put(out, b"0\r\n\r\n", 5)
 
 
 cdef void _put_status_line(Writer* out, ResponseHead response) noexcept:
-    _put(out, b"HTTP/1.1 ", 9)
-    _put(out, PyBytes_AS_STRING(response.raw) + 9, 3)
-    _put(out, b" ", 1)
-    _put_span(out, response.raw, response.reason)
-    _put(out, b"\r\n", 2)
+    put(out, b"HTTP/1.1 ", 9)
+    put(out, PyBytes_AS_STRING(response.raw) + 9, 3)
+    put(out, b" ", 1)
+    put_span(out, response.raw, response.reason)
+    put(out, b"\r\n", 2)
 
 
 cdef void _put_answer(Writer* out, ResponseHead response, bytes request_id, bytes client_request_id,
@@ -300,10 +252,10 @@ cdef void _put_answer(Writer* out, ResponseHead response, bytes request_id, byte
         if not field.dropped and _passes_down(field.kind):
             _put_field(out, base, field)
     if not response.fields.seen[KIND_DATE]:
-        _put(out, b"Date: ", 6)  # RFC 9110 6.6.1: who passes on an answer without a date, dates it
-        _put_bytes(out, _date())
-        _put(out, b"\r\n", 2)
-    _put_bytes(out, deployment_line)
+        put(out, b"Date: ", 6)  # RFC 9110 6.6.1: who passes on an answer without a date, dates it
+        put_bytes(out, _date())
+        put(out, b"\r\n", 2)
+    put_bytes(out, deployment_line)
     _put_ids(out, request_id, client_request_id)
 
 
@@ -318,23 +270,23 @@ cdef bytes build_interim_head(ResponseHead response):
     cdef Writer* out = &writer
     cdef Py_ssize_t i
     cdef Field* field
-    _open(out, _answer_room(response))
+    open_writer(out, &_scratch, _answer_room(response))
     _put_status_line(out, response)
     for i in range(response.fields.count):
         field = response.fields.list + i
         if not field.dropped and _passes_down(field.kind):
             _put_field(out, PyBytes_AS_STRING(response.raw), field)
-    _put(out, b"\r\n", 2)
-    return _close(out)
+    put(out, b"\r\n", 2)
+    return close_writer(out)
 
 
 cdef bytes build_switch_head(ResponseHead response, bytes request_id, bytes client_request_id, bytes deployment_line):
     cdef Writer writer
     cdef Writer* out = &writer
-    _open(out, _answer_room(response) + len(request_id) + len(deployment_line))
+    open_writer(out, &_scratch, _answer_room(response) + len(request_id) + len(deployment_line))
     _put_answer(out, response, request_id, client_request_id, deployment_line)
-    _put(out, b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", 43)
-    return _close(out)
+    put(out, b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", 43)
+    return close_writer(out)
 
 
 # --- Dates and ids ---------------------------------------------------------------------------------------------------

@@ -14,7 +14,13 @@ cdef extern from "proxy/_text.h" nogil:
 
 cdef enum State:
     SIZE               # a digit of the size, or what ends it
-    EXTENSION          # up to CR
+    EXTENSION          # after `;`: the first character of a name
+    EXTENSION_NAME
+    EXTENSION_EQUALS   # after `=`: the first character of a value
+    EXTENSION_VALUE
+    EXTENSION_QUOTED
+    EXTENSION_ESCAPED  # after a backslash within quotes
+    EXTENSION_CLOSED   # after the closing quote
     SIZE_FEED          # the LF after the size
     DATA
     DATA_RETURN        # the CR after a chunk
@@ -72,8 +78,8 @@ cdef bint _step(ChunkDecoder* decoder, char c) noexcept nogil:
         return False
     if state == SIZE:
         return _step_size(decoder, c)
-    if state == EXTENSION:
-        return _step_text(decoder, c, SIZE_FEED)
+    if state < SIZE_FEED:
+        return _step_extension(decoder, c)
     if state == SIZE_FEED:
         decoder.state = DATA if decoder.left else TRAILER_START
         decoder.digits = 0
@@ -101,15 +107,36 @@ cdef bint _step_size(ChunkDecoder* decoder, char c) noexcept nogil:
     return decoder.digits > 0 and (c == c'\r' or c == c';')
 
 
-cdef bint _step_text(ChunkDecoder* decoder, char c, uint8_t after) noexcept nogil:
-    """A byte of an extension or of a trailer's value; CR ends it."""
-    if c == c'\r':
-        decoder.state = after
-        return True
-    decoder.line += 1
-    if after == SIZE_FEED and decoder.line > LONGEST_EXTENSION:
-        return False
+cdef bint _is_text(char c) noexcept nogil:
     return c == c'\t' or (<unsigned char>c >= 0x20 and c != 0x7f)
+
+
+cdef bint _step_extension(ChunkDecoder* decoder, char c) noexcept nogil:
+    """name, name=token or name="text", without blanks (RFC 9112 7.1.1 tells senders to leave them out)."""
+    cdef uint8_t state = decoder.state
+    decoder.line += 1
+    if decoder.line > LONGEST_EXTENSION and c != c'\r':
+        return False
+    if state == EXTENSION_QUOTED:
+        if c == c'"':
+            decoder.state = EXTENSION_CLOSED
+        elif c == c'\\':
+            decoder.state = EXTENSION_ESCAPED
+        return _is_text(c)
+    if state == EXTENSION_ESCAPED:
+        decoder.state = EXTENSION_QUOTED
+        return _is_text(c)
+    if fe_token[<unsigned char>c] and state != EXTENSION_CLOSED:
+        decoder.state = EXTENSION_NAME if state <= EXTENSION_NAME else EXTENSION_VALUE
+        return True
+    if state == EXTENSION_EQUALS:
+        decoder.state = EXTENSION_QUOTED
+        return c == c'"'
+    if state == EXTENSION_NAME and c == c'=':
+        decoder.state = EXTENSION_EQUALS
+        return True
+    decoder.state = EXTENSION if c == c';' else SIZE_FEED
+    return state != EXTENSION and (c == c';' or c == c'\r')
 
 
 cdef bint _step_trailer(ChunkDecoder* decoder, char c) noexcept nogil:
@@ -125,7 +152,9 @@ cdef bint _step_trailer(ChunkDecoder* decoder, char c) noexcept nogil:
             return True
         return fe_token[<unsigned char>c] != 0
     if decoder.state == TRAILER_VALUE:
-        return _step_text(decoder, c, TRAILER_FEED)
+        if c == c'\r':
+            decoder.state = TRAILER_FEED
+        return c == c'\r' or _is_text(c)
     decoder.state = TRAILER_START
     return c == c'\n'
 

@@ -53,6 +53,7 @@ cdef class Downstream(Client):
     cdef int _on_sent(self, int outcome, bint last) except -1
     cdef void _expect_taking(self) noexcept
     cdef int _refuse(self, object answer, Endpoint endpoint, Deployment deployment, str message=*) except -1
+    cdef int _write_line(self, object answer, str endpoint, str deployment) except -1
     cdef int _answer(self, object answer, str name, Deployment deployment, str message, str detail) except -1
     cdef int _next(self) except -1
     cdef int _shut(self) except -1

@@ -17,17 +17,17 @@ from libc.string cimport memmove, memset
 from posix.uio cimport iovec
 
 from fe._core cimport monotonic_ns, stat_add
+from fe.proxy._access cimport Facts, build_line
 from fe.proxy._auth cimport key_matches
 from fe.proxy._build cimport UPSTREAM_CHUNKED, new_request_id
 from fe.proxy._chunked cimport PIECE_DATA, PIECE_DONE, PIECE_ERROR, chunks_start, next_piece
-from fe.proxy._exchange cimport BLOCKED, LOST, TAKEN, count_reason, count_status, mirror, write_line
+from fe.proxy._exchange cimport BLOCKED, LOST, TAKEN, count_reason, count_status, mirror
 from fe.proxy._head cimport BODY_CHUNKED, BODY_LENGTH, METHOD_HEAD, find_head_end, head_problem, parse_request
 from fe.proxy._reactor cimport RECEIVE_BYTES
 from fe.proxy._router cimport Deployment, Endpoint
 
 from fe import model
 from fe.proxy import answers
-from fe.proxy.access_log import ms
 
 cdef extern from "<sys/socket.h>" nogil:
     int c_shutdown "shutdown"(int fd, int how)
@@ -444,12 +444,20 @@ cdef class Downstream(Client):
         if self.request_id is None:
             self.request_id = new_request_id()
         if self.proxy.access_log is not None and self.head is not None:
-            write_line(self.proxy, self.head, self.peer, self.request_id, {
-                "endpoint": name, "deployment": "" if deployment is None else deployment.name,
-                "status": answer.status, "reason": answer.reason, "request_bytes": self.body_bytes,
-                "total_ms": ms(monotonic_ns() - self.started_ns),
-            })
+            self._write_line(answer, name, None if deployment is None else deployment.name)
         return self._answer(answer, name, deployment, message, "")
+
+    cdef int _write_line(self, object answer, str endpoint, str deployment) except -1:
+        """The access line of a request that has not come to an exchange."""
+        cdef Facts facts
+        memset(&facts, 0, sizeof(facts))
+        facts.status = answer.status
+        facts.request_bytes = self.body_bytes
+        facts.total_ns = monotonic_ns() - self.started_ns
+        self.proxy.access_log.add(build_line(
+            self.proxy.log_json, self.head, self.peer, self.request_id, endpoint, deployment, answer.reason, &facts,
+        ))
+        return 0
 
     cdef int _answer(self, object answer, str name, Deployment deployment, str message, str detail) except -1:
         """fe's own answer. The connection is kept if the request's end is known and near."""

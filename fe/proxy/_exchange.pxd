@@ -40,6 +40,7 @@ cdef class Proxy(Passing):
     cdef readonly Pool pool
     cdef HeadLimits limits
     cdef public object access_log       # None: no access lines
+    cdef bint log_json
     cdef readonly bint draining
     cdef int64_t header_timeout_ns, idle_timeout_ns, body_timeout_ns, write_timeout_ns
     cdef int64_t body_min_bytes, collect_bytes
@@ -103,4 +104,3 @@ cdef class Exchange(UpstreamUser):
 cdef int mirror(Exchange original) except -1
 cdef void count_status(Holder holder, uint32_t record, int status) noexcept
 cdef void count_reason(Holder holder, uint32_t record, str reason) noexcept
-cdef int write_line(Proxy proxy, RequestHead head, Peer peer, bytes request_id, object fields) except -1

@@ -19,19 +19,19 @@ from fe._core cimport (
     lease_release, lease_retry, lease_try_acquire, monotonic_ns, replica_address, replica_failed, replica_succeeded,
     stat_add, stat_observe,
 )
+from fe.proxy._access cimport Facts, build_line
 from fe.proxy._build cimport (
     SEND_UPGRADE, STRIP_AUTHORIZATION, UPSTREAM_CHUNKED, UPSTREAM_NO_BODY, build_downstream_head, build_interim_head,
     build_switch_head, build_upstream_head,
 )
 from fe.proxy._chunked cimport CHUNK_HEAD_ROOM, put_chunk_head
 from fe.proxy._head cimport (
-    BODY_CLOSE, BODY_NONE, METHOD_DELETE, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_PUT, span_bytes,
+    BODY_CLOSE, BODY_NONE, METHOD_DELETE, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_PUT,
 )
 from fe.proxy._upstream cimport FAILED_CONNECT, FAILED_INVALID, FAILED_SILENT
 
 from fe import model
 from fe.proxy import answers
-from fe.proxy.access_log import LONGEST_AGENT, LONGEST_PATH, AccessLine, clean, ms
 
 log = logging.getLogger("fe.worker")
 
@@ -48,7 +48,6 @@ cdef enum Phase:
 cdef enum:
     MOST_ATTEMPTS = 16      # connections tried for one request; the deadline ends it earlier
     GRANTS = 64             # taken out of the mailbox at once
-    LONGEST_METHOD = 16
     EJECT_AFTER = 3         # exchanges in a row that a replica breaks
 
 cdef int64_t TUNNEL_IDLE_NS = 75_000_000_000
@@ -91,22 +90,6 @@ cdef void count_status(Holder holder, uint32_t record, int status) noexcept:
 
 cdef void count_reason(Holder holder, uint32_t record, str reason) noexcept:
     stat_add(holder, record, <uint32_t> REASON_COUNTERS[reason], 1)
-
-
-cdef int write_line(Proxy proxy, RequestHead head, Peer peer, bytes request_id, object fields) except -1:
-    """An access line: what is the same for every request, and `fields`."""
-    cdef bytes path = head.target[:head.path_length] if head.target is not None else b""
-    proxy.access_log.add(AccessLine(
-        time=proxy.access_log.now(),
-        id=request_id.decode("ascii"),
-        method=clean(span_bytes(head.raw, head.method_name), LONGEST_METHOD),
-        path=clean(path, LONGEST_PATH),
-        peer=peer.address.decode("ascii"),
-        client_id=(head.client_request_id or b"").decode("ascii"),
-        user_agent=clean(span_bytes(head.raw, head.user_agent), LONGEST_AGENT),
-        **fields,
-    ))
-    return 0
 
 
 cdef class Client(Channel):
@@ -683,15 +666,19 @@ cdef class Exchange(UpstreamUser):
         return 0
 
     cdef int _write_line(self, int64_t now) except -1:
-        fields = {
-            "endpoint": self.endpoint.name, "deployment": self.deployment.name, "status": self.status,
-            "model_status": self.replica_status, "reason": self.reason or "",
-            "request_bytes": self.request_bytes, "response_bytes": self.response_bytes,
-            "total_ms": ms(now - self.started_ns),
-            "queue_ms": ms(self.leased_ns - self.asked_ns) if self.leased_ns else 0.0,
-            "model_ms": ms(self.answered_ns - self.leased_ns) if self.answered_ns and self.leased_ns else 0.0,
-        }
-        return write_line(self.proxy, self.head, self.peer, self.request_id, fields)
+        cdef Facts facts
+        facts.status = self.status
+        facts.model_status = self.replica_status
+        facts.request_bytes = self.request_bytes
+        facts.response_bytes = self.response_bytes
+        facts.total_ns = now - self.started_ns
+        facts.queue_ns = self.leased_ns - self.asked_ns if self.leased_ns else 0
+        facts.model_ns = self.answered_ns - self.leased_ns if self.answered_ns and self.leased_ns else 0
+        self.proxy.access_log.add(build_line(
+            self.proxy.log_json, self.head, self.peer, self.request_id,
+            self.endpoint.name, self.deployment.name, self.reason, &facts,
+        ))
+        return 0
 
 
 cdef int mirror(Exchange original) except -1:

@@ -134,7 +134,8 @@ cdef class Server(Proxy):
         if wanted and self.access_log is None:
             from fe.proxy.access_log import AccessLog
             self.lines_lost = 0
-            self.access_log = AccessLog(self.runtime.log_fd, json=self.runtime.log_json)
+            self.access_log = AccessLog(self.runtime.log_fd)
+            self.log_json = self.runtime.log_json
         elif not wanted and self.access_log is not None:
             self.access_log.close()
             self.access_log = None

@@ -16,7 +16,8 @@ GOOD = [
     (b"A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n", b"0123456789" * 2),
     (b"2\r\n\r\n\r\n0\r\n\r\n", b"\r\n"),
     (b"5;a=b\r\nhello\r\n0;c\r\n\r\n", b"hello"),
-    (b'5;a="b;c"\t;d\r\nhello\r\n0\r\n\r\n', b"hello"),
+    (b'5;a="b;c \\" \xe9\t";d\r\nhello\r\n0\r\n\r\n', b"hello"),
+    (b'5;a="";b=c;d\r\nhello\r\n0\r\n\r\n', b"hello"),
     (b"1\r\na\r\n0\r\nA: b\r\nC-d:\r\n\r\n", b"a"),
     (b"1\r\na\r\n0\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n", b"a"),
 ]
@@ -25,7 +26,8 @@ GOOD = [
 BAD = [
     b"\r", b"\n", b" ", b";", b"x", b"-", b"+", b"5\n", b"5 ", b"5\t", b"5x", b"0x", b"5\r\r", b"5\r5", b"5\r\nhello\n",
     b"5\r\nhellox", b"5\r\nhello\rx", b"5\r\nhello\r\n\r", b"5\r\nhello\r\n ", b"5;a\n", b"5;a\x00", b"5;a\x7f",
-    b"5;a\r;",
+    b"5;a\r;", b"5;\r", b"5;=", b"5;;", b"5; ", b"5;a ", b"5;a;\r", b"5;a=\r", b"5;a=;", b"5;a==", b"5;a=b=", b"5;a=b ",
+    b'5;"', b'5;a="b"c', b'5;a="b\r', b'5;a="b\\\r', b'5;a="b" ', b"5;a\xe9", b'5;a=b"',
     b"0\r\n\n", b"0\r\n\rx", b"0\r\n ", b"0\r\n\t", b"0\r\n:", b"0\r\nA\r", b"0\r\nA ", b"0\r\nA: b\n", b"0\r\nA: b\rc",
     b"0\r\nA: b\x00", b"0\r\nA: b\r\n ", b"0\r\nA: b\r\n\t", b"0\r\n\x80", b"0\r\nA: b\r\n\n",
     b"1234567890abcdef", b"0000000000000005", b"ffffffffffffffff",
@@ -130,7 +132,7 @@ class Reading:
 
 PARTS = st.sampled_from([
     b"5\r\nhello\r\n", b"1\r\na\r\n", b"0\r\n\r\n", b"0\r\n", b"\r\n", b"A: b\r\n", b"5;a=b\r\nhello\r\n", b"\n", b"\r",
-    b" ", b"5", b"hello", b"0", b";", b"5\r\nhello", b"A", b"\x00", b"f\r\n",
+    b" ", b"5", b"hello", b"0", b";", b"5\r\nhello", b"A", b"\x00", b"f\r\n", b"=", b'"', b"\\", b"5;a=", b'5;a="',
 ])  # fmt: skip
 
 
