@@ -76,6 +76,7 @@ cdef extern from "<sys/socket.h>" nogil:
         int l_onoff
         int l_linger
     ssize_t c_recv "recv"(int fd, void* buffer, size_t length, int flags)
+    ssize_t c_send "send"(int fd, const void* data, size_t length, int flags)
     ssize_t c_sendmsg "sendmsg"(int fd, msghdr* message, int flags)
     int setsockopt(int fd, int level, int option, void* value, uint32_t length)
     enum:
@@ -232,10 +233,23 @@ cdef class Channel(Timed):
         return 1 if self.out_end > self.out_start else 0
 
     cdef int send_bytes(self, bytes data) except -1:
-        cdef iovec piece
-        piece.iov_base = <char*> data
-        piece.iov_len = len(data)
-        return self.send(&piece, 1)
+        """As `send`, for one piece; the kernel takes it a little quicker this way."""
+        cdef ssize_t sent = 0
+        if self.fd < 0:
+            return -2
+        if self.out_end == self.out_start:
+            while True:
+                sent = c_send(self.fd, <char*> data, len(data), MSG_NOSIGNAL | MSG_DONTWAIT)
+                if sent >= 0 or errno != EINTR:
+                    break
+            if sent == len(data):
+                return 0
+            if sent < 0:
+                if errno != EAGAIN:
+                    return -2
+                sent = 0
+        keep(self, <char*> data + sent, len(data) - sent)
+        return 1
 
     cdef Py_ssize_t pending(self) noexcept:
         return self.out_end - self.out_start
