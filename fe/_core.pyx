@@ -16,6 +16,7 @@ cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
+from posix.unistd cimport close
 
 from fe._layout cimport (
     ACQ_REL, exchange, fe_account, fe_address, fe_belongs, fe_bucket, fe_bucket_bound, FE_BUCKETS, FE_BUILD_NAME,
@@ -498,7 +499,7 @@ cdef class Table:
             munmap(self.base, self.size)
         free(self.view)
         if self.owns_fd:
-            os.close(self.fd)
+            close(self.fd)  # of libc: at the end of the interpreter the os module may be gone already
 
     @staticmethod
     def size_of(limits):
