@@ -65,6 +65,8 @@ class AdminServer:
 
     async def stop(self) -> None:
         await asyncio.wait_for(self._runner.cleanup(), STOP_WITHIN * 3)
+        for sock in self._sockets:
+            sock.close()
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -60,6 +60,7 @@ class SupervisorLink:
             self._open = False
             self._loop.remove_reader(self._sock.fileno())
             self._loop.remove_writer(self._sock.fileno())
+            self._sock.close()
             self._waiting.clear()
 
     def _flush(self) -> None:

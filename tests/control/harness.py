@@ -170,6 +170,7 @@ class LocalPeer:
         self.spawned: list[model.Spawn] = []
         self.stopped: list[str] = []
         self.refuse: str | None = None  # an error that every Spawn meets
+        self._watched: set[int] = set()  # pidfds
 
     def send(self, message: model.ToSupervisor) -> None:
         loop = asyncio.get_running_loop()
@@ -189,9 +190,17 @@ class LocalPeer:
         return {key: process.pid for key, process in self.processes.items() if key not in self.stopped}
 
     def close(self) -> None:
+        """Ends all at once; nobody is told."""
+        for pidfd in list(self._watched):
+            self._unwatch(pidfd)
         for process in self.processes.values():
             process.kill()
             process.wait()
+
+    def _unwatch(self, pidfd: int) -> None:
+        self._watched.remove(pidfd)
+        asyncio.get_running_loop().remove_reader(pidfd)
+        os.close(pidfd)
 
     def _spawn(self, message: model.Spawn) -> None:
         if self.refuse is not None:
@@ -200,12 +209,12 @@ class LocalPeer:
         process = subprocess.Popen(message.argv, env=message.env, cwd=message.cwd, stdin=subprocess.DEVNULL)
         self.processes[message.id] = process
         pidfd = os.pidfd_open(process.pid)
+        self._watched.add(pidfd)
         asyncio.get_running_loop().add_reader(pidfd, self._on_exit, message.id, pidfd)
         self.host.on_spawned(model.Spawned(message.id, process.pid, None))
 
     def _on_exit(self, key: str, pidfd: int) -> None:
-        asyncio.get_running_loop().remove_reader(pidfd)
-        os.close(pidfd)
+        self._unwatch(pidfd)
         self.host.on_exited(model.Exited(key, self.processes.pop(key).wait()))
 
 
