@@ -119,7 +119,7 @@ def shown_answer() -> dict[str, list[float]]:
 
 def listening_addresses(pids: list[int]) -> set[str]:
     """Local addresses, in hexadecimal as the kernel prints them, on which these processes listen over TCP."""
-    inodes = {inode for pid in pids for inode in proc._sockets(pid)}
+    inodes = {inode for pid in pids for inode in proc.sockets(pid)}
     rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
     return {row[1].partition(":")[0] for row in rows if row[3] == proc.LISTEN and row[9] in inodes}
 

@@ -73,7 +73,7 @@ def open_files(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def _sockets(pid: int) -> set[str]:
+def sockets(pid: int) -> set[str]:
     """Inodes of the sockets a process has open."""
     inodes = set()
     try:
@@ -96,9 +96,15 @@ def _tcp() -> Iterator[tuple[int, int, str, str]]:
         yield int(words[1].rpartition(":")[2], 16), int(words[2].rpartition(":")[2], 16), words[3], words[9]
 
 
+def listens(pid: int, port: int) -> bool:
+    """Whether a process holds a socket that listens on this port."""
+    wanted = {inode for local, _, state, inode in _tcp() if local == port and state == LISTEN}
+    return bool(wanted & sockets(pid))
+
+
 def connections(pids: list[int], port: int) -> dict[int, set[int]]:
     """By process: the remote ports of the connections that it holds at its `port`."""
-    own = {pid: _sockets(pid) for pid in pids}
+    own = {pid: sockets(pid) for pid in pids}
     found: dict[int, set[int]] = {pid: set() for pid in pids}
     for local, remote, state, inode in _tcp():
         if local == port and state != LISTEN:
