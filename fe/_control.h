@@ -11,7 +11,7 @@
 
 /* Nothing to mend behind a dead owner: free records are found by their words, a snapshot is named last. */
 static void fe_control_enter(const fe_view *v) {
-    if (fe_lock(&v->header->control)) pthread_mutex_consistent(&v->header->control);
+    if (fe_lock(&v->header->control)) fe_mended(&v->header->control);
 }
 
 static inline uint32_t fe_ceiling(uint32_t capacity) { return capacity != 0 ? capacity : FE_NONE; }

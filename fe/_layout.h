@@ -84,6 +84,12 @@ typedef struct {
     uint64_t reserved;
 } FE_CONTENDED fe_address;
 
+/* A robust, process-shared mutex alone on its line, whatever size this C library gives it. */
+typedef union {
+    pthread_mutex_t mutex;
+    uint8_t line[FE_LINE];
+} fe_mutex;
+
 typedef struct {
     int64_t at_ns;      /* until when the integrals have been taken */
     uint64_t in_flight; /* ns times requests at replicas */
@@ -92,8 +98,8 @@ typedef struct {
 } fe_totals;
 
 typedef struct {
-    pthread_mutex_t mutex; /* robust and process-shared; protects all below, the replicas and the queue */
-    uint64_t word FE_CONTENDED; /* truth: state and generation, stored at once */
+    fe_mutex lock;         /* protects all below, the replicas and the queue */
+    uint64_t word;         /* truth: state and generation, stored at once */
     uint64_t settings;     /* truth: capacity and max_queue, stored at once */
     uint64_t seq;          /* truth: the next place in the order; raised before it is used */
     uint32_t ceiling;      /* truth: no replica has more in flight; above capacity after it was lowered, or adoption */
@@ -134,8 +140,8 @@ typedef struct {
     uint32_t mail_span;  /* words that one bit of the summary stands for */
     uint32_t reserved;
     uint64_t at_deployments, at_replicas, at_addresses, at_holders, at_slots, at_mail, at_statistics, at_config;
-    pthread_mutex_t control FE_CONTENDED; /* allocation of deployments and replicas, and publishing */
-    uint32_t deployments_used FE_CONTENDED; /* truth: high-water mark, raised before the first use */
+    fe_mutex control; /* allocation of deployments and replicas, and publishing */
+    uint32_t deployments_used; /* truth: high-water mark, raised before the first use */
     uint32_t replicas_used;                 /* truth: likewise */
     int32_t control_eventfd;                /* truth: the controller's */
     uint64_t config_version FE_CONTENDED;   /* truth: its lowest bit names the region; stored last */
@@ -146,7 +152,7 @@ _Static_assert(sizeof(fe_slot) == 32, "two slots to a cache line");
 _Static_assert(sizeof(fe_replica) == FE_LINE, "one replica, one cache line: 10,000 fit a second-level cache");
 _Static_assert(sizeof(fe_address) == 2 * FE_LINE, "cold, beside the replicas");
 _Static_assert(sizeof(fe_totals) == 32, "both copies share one line");
-_Static_assert(sizeof(pthread_mutex_t) <= FE_LINE, "the lock has a line of its own");
+_Static_assert(sizeof(fe_mutex) == FE_LINE, "the lock has a line of its own");
 _Static_assert(offsetof(fe_deployment, word) == FE_LINE, "what an acquire reads lies in one line");
 _Static_assert(offsetof(fe_deployment, totals) == 2 * FE_LINE, "no hole grew among the caches");
 _Static_assert(sizeof(fe_deployment) == 6 * FE_LINE, "deployment");
@@ -278,36 +284,41 @@ static inline int64_t fe_account(fe_deployment *d) {
 
 /* ---- Lock -------------------------------------------------------------------------------------------------------- */
 
-static inline int fe_mutex_init(pthread_mutex_t *mutex) {
+static inline int fe_mutex_init(fe_mutex *lock) {
     pthread_mutexattr_t a;
     int failed = pthread_mutexattr_init(&a);
     if (failed) return failed;
     failed = pthread_mutexattr_setpshared(&a, PTHREAD_PROCESS_SHARED);
     if (!failed) failed = pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_ROBUST);
-    if (!failed) failed = pthread_mutex_init(mutex, &a);
+    if (!failed) failed = pthread_mutex_init(&lock->mutex, &a);
     pthread_mutexattr_destroy(&a);
     return failed;
 }
 
 #define FE_SPINS 64
 
-/* True: the last owner died inside. The caller mends what the lock protects, then calls pthread_mutex_consistent.
+/* True: the last owner died inside. The caller mends what the lock protects, then calls fe_mended.
  * Spinning first, because the lock is held for tens of ns and a sleep costs microseconds. */
-static inline int fe_lock(pthread_mutex_t *mutex) {
-    int got = pthread_mutex_trylock(mutex);
+static inline int fe_lock(fe_mutex *lock) {
+    int got = pthread_mutex_trylock(&lock->mutex);
     for (int spin = 0; got == EBUSY && spin < FE_SPINS; spin++) {
 #if defined(__x86_64__) || defined(__i386__)
         __builtin_ia32_pause();
 #endif
-        got = pthread_mutex_trylock(mutex);
+        got = pthread_mutex_trylock(&lock->mutex);
     }
-    if (got == EBUSY) got = pthread_mutex_lock(mutex);
+    if (got == EBUSY) got = pthread_mutex_lock(&lock->mutex);
     FE_POINT("lock: taken");
     return got == EOWNERDEAD;
 }
 
-static inline void fe_unlock(pthread_mutex_t *mutex) {
-    pthread_mutex_unlock(mutex);
+static inline void fe_mended(fe_mutex *lock) {
+    pthread_mutex_consistent(&lock->mutex);
+    FE_POINT("lock: mended");
+}
+
+static inline void fe_unlock(fe_mutex *lock) {
+    pthread_mutex_unlock(&lock->mutex);
     FE_POINT("lock: free");
 }
 
@@ -401,7 +412,7 @@ static inline void fe_layout(fe_header *h) {
 static inline uint64_t fe_signature(void) {
     const uint64_t parts[] = {
         FE_FORMAT, FE_LINE, FE_RECORD, FE_BUCKETS, FE_COUNTERS, FE_NAME_BYTES, FE_SOCKADDR_BYTES,
-        sizeof(pthread_mutex_t), sizeof(fe_header), sizeof(fe_deployment), sizeof(fe_replica), sizeof(fe_address),
+        sizeof(fe_mutex), sizeof(pthread_mutex_t), sizeof(fe_header), sizeof(fe_deployment), sizeof(fe_replica), sizeof(fe_address),
         sizeof(fe_holder), sizeof(fe_slot), sizeof(fe_totals), offsetof(fe_header, control),
         offsetof(fe_header, config_version), offsetof(fe_deployment, totals), offsetof(fe_deployment, name),
         offsetof(fe_replica, node_load), offsetof(fe_holder, summary),
@@ -437,7 +448,7 @@ static inline int fe_format(fe_view *v) {
     h->control_eventfd = -1;
     for (uint32_t i = 0; i < h->deployments && !failed; i++) {
         fe_deployment *d = &v->deployments[i];
-        failed = fe_mutex_init(&d->mutex);
+        failed = fe_mutex_init(&d->lock);
         d->queue_head = d->queue_tail = d->level_head = d->node_free = d->member_head = FE_NONE;
         d->seq = 1;
     }

@@ -5,12 +5,6 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 
-cdef extern from "<pthread.h>" nogil:
-    ctypedef struct pthread_mutex_t:
-        pass
-    int pthread_mutex_consistent(pthread_mutex_t* mutex)
-
-
 cdef extern from "_layout.h" nogil:
     uint32_t FE_NONE, FE_GENERATIONS
     uint32_t FE_MOST_DEPLOYMENTS, FE_MOST_REPLICAS, FE_MOST_HOLDERS, FE_MOST_SLOTS
@@ -40,7 +34,6 @@ cdef extern from "_layout.h" nogil:
         int64_t at_ns
         uint64_t in_flight, queue, ready
     ctypedef struct fe_deployment:
-        pthread_mutex_t mutex
         uint64_t word, settings, seq
         uint32_t ceiling, in_flight, queue_head, queue_tail, queue_length, replicas, ready
         uint32_t level_head, node_free, member_head
@@ -56,7 +49,6 @@ cdef extern from "_layout.h" nogil:
     ctypedef struct fe_header:
         uint64_t magic, signature, size, config_bytes
         uint32_t deployments, replicas, holders, slots, workers, mail_words, mail_span
-        pthread_mutex_t control
         uint32_t deployments_used, replicas_used
         int control_eventfd
         uint64_t config_version
@@ -109,8 +101,6 @@ cdef extern from "_layout.h" nogil:
     uint32_t fe_max_queue(fe_deployment* d)
     int64_t fe_now()
     int64_t fe_account(fe_deployment* d)
-    bint fe_lock(pthread_mutex_t* mutex)
-    void fe_unlock(pthread_mutex_t* mutex)
     void fe_rings_none(fe_rings* rings, uint32_t self)
     uint64_t* fe_mailbox(fe_view* v, uint32_t holder)
     void fe_mark(fe_view* v, fe_rings* rings, uint32_t index)

@@ -15,14 +15,14 @@ static inline uint32_t fe_index_of(const fe_view *v, const fe_deployment *d) { r
 
 static inline void fe_enter(const fe_view *v, fe_deployment *d, fe_rings *rings, uint32_t caller) {
     fe_rings_none(rings, caller);
-    if (__builtin_expect(fe_lock(&d->mutex), 0)) {
+    if (__builtin_expect(fe_lock(&d->lock), 0)) {
         fe_recount(v, d, rings);
-        pthread_mutex_consistent(&d->mutex);
+        fe_mended(&d->lock);
     }
 }
 
 static inline void fe_leave(const fe_view *v, fe_deployment *d, fe_rings *rings) {
-    fe_unlock(&d->mutex);
+    fe_unlock(&d->lock);
     fe_ring_them(v, rings);
 }
 

@@ -43,6 +43,9 @@ class Bench:
         ]
         return index, generation, members
 
+    def eventfd(self, holder: int) -> int:
+        return self._eventfds[holder]
+
     def rung(self, holder: int) -> bool:
         """Whether this holder was rung since the last look."""
         return _read(self._eventfds[holder])

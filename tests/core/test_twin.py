@@ -16,7 +16,7 @@ from tests.core.tables import FAR, PAST, Bench
 from tests.core.twin import ACTIVE, Twin
 
 # Few of each, so that they run out, are used again and meet each other.
-LIMITS = Limits(deployments=3, replicas=5, holders=3, slots=6, workers=1, config_bytes=64)
+LIMITS = Limits(deployments=3, replicas=5, holders=3, slots=8, workers=1, config_bytes=64)
 HOLDERS = st.integers(0, LIMITS.holders - 1)
 SLOTS = st.integers(0, LIMITS.slots - 1)
 DEPLOYMENTS = st.integers(0, LIMITS.deployments - 1)
@@ -72,20 +72,26 @@ class Machine(RuleBasedStateMachine):
 
     # --- Requests
 
-    @rule(holder=HOLDERS, deployment=DEPLOYMENTS, deadline=DEADLINES, waits=st.booleans(), stale=st.integers(0, 9))
-    def acquire(self, holder: int, deployment: int, deadline: int, waits: bool, stale: int) -> None:
+    @rule(
+        holder=HOLDERS,
+        deployment=DEPLOYMENTS,
+        deadline=DEADLINES,
+        waits=st.integers(0, 4),
+        stale=st.integers(0, 9),
+        times=st.integers(1, 4),
+    )
+    def acquire(self, holder: int, deployment: int, deadline: int, waits: int, stale: int, times: int) -> None:
         self.awake = holder
-        if not self.alive[holder]:
-            return
         generation = self.twin.deployments[deployment].generation + (stale == 0)
-        expected = self.twin.acquire(holder, deployment, generation, deadline, waits)
-        if waits:
-            answer = self.holders[holder].acquire(deployment, generation, deadline)
-        else:
-            answer = self.holders[holder].try_acquire(deployment, generation)
-        assert answer[0] == expected[0]
-        if answer[0] in (_core.HELD, _core.WAITING):
-            assert answer == expected
+        for _ in range(times if self.alive[holder] else 0):
+            expected = self.twin.acquire(holder, deployment, generation, deadline, waits > 0)
+            if waits:
+                answer = self.holders[holder].acquire(deployment, generation, deadline)
+            else:
+                answer = self.holders[holder].try_acquire(deployment, generation)
+            assert answer[0] == expected[0]
+            if answer[0] in (_core.HELD, _core.WAITING):
+                assert answer == expected
 
     @rule(holder=HOLDERS, slot=SLOTS)
     def release(self, holder: int, slot: int) -> None:
@@ -130,10 +136,11 @@ class Machine(RuleBasedStateMachine):
         self.holders[holder].succeeded(replica)
         self.twin.replicas[replica].failures = 0
 
-    @rule(holder=HOLDERS, deployment=DEPLOYMENTS, replica=REPLICAS)
-    def adopt(self, holder: int, deployment: int, replica: int) -> None:
+    @rule(holder=HOLDERS, replica=REPLICAS, elsewhere=st.integers(0, 9))
+    def adopt(self, holder: int, replica: int, elsewhere: int) -> None:
         self.awake = holder
         if self.alive[holder]:
+            deployment = (self.twin.replicas[replica].deployment + (elsewhere == 0)) % LIMITS.deployments
             expected = self.twin.adopt(holder, deployment, replica)
             try:
                 answer = self.holders[holder].adopt(deployment, replica)
@@ -237,5 +244,5 @@ class Machine(RuleBasedStateMachine):
 
 TestTwin = Machine.TestCase
 TestTwin.settings = settings(
-    max_examples=80, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=100, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
 )
