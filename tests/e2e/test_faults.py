@@ -69,7 +69,7 @@ def _worker_ready(fe: FeProcess, count: int = WORKERS) -> bool:
     return len(fe.workers()) == count and fe.metric("fe_workers", state="active") == count
 
 
-def test_a_killed_worker_costs_only_what_it_held(fe: FeProcess) -> None:
+def test_a_killed_worker_costs_only_what_it_held(fe: FeProcess, replicas: list[Backend]) -> None:
     with _load(fe) as load:
         for _ in range(3):
             before = len(load.outcomes)
@@ -83,6 +83,23 @@ def test_a_killed_worker_costs_only_what_it_held(fe: FeProcess) -> None:
             assert len(lost) <= len(held)
             wait_for(lambda: _worker_ready(fe), "the worker is replaced")
     assert len(load.failures) <= 3 * CLIENTS
+    _check_whole(fe, replicas)
+
+
+def _check_whole(fe: FeProcess, replicas: list[Backend]) -> None:
+    """Every place at every replica can be taken, and none twice."""
+    gate = threading.Event()
+    for replica in replicas:
+        replica.on("/whole", scripts.held(gate, scripts.answer()))
+    with ExitStack() as stack:
+        clients = [stack.enter_context(fe.client()) for _ in range(REPLICAS * CAPACITY + 5)]
+        for client in clients:
+            client.send(request("/whole"))
+        fe.wait_metric("fe_queue_depth", 5)
+        assert fe.metric("fe_in_flight") == REPLICAS * CAPACITY
+        gate.set()
+        assert {client.read_response("GET").status for client in clients} == {200}
+    fe.wait_idle()
 
 
 def _clients_of(fe: FeProcess, stack: ExitStack, worker: int, count: int) -> list[Client]:

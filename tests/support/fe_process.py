@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -82,7 +82,7 @@ class FeProcess:
         config: Config,
         *,
         workers: int = 1,
-        env: dict[str, str] | None = None,
+        also_listen: Sequence[str] = (),
         wait: bool = True,
         open_files: int | None = None,
     ) -> None:
@@ -90,7 +90,7 @@ class FeProcess:
         self.mark = uuid.uuid4().hex
         self.port, self.admin_port = free_port(), free_port()
         self.config: Config = {
-            "listen": f"127.0.0.1:{self.port}",
+            "listen": [f"127.0.0.1:{self.port}", *also_listen],
             "admin": f"127.0.0.1:{self.admin_port}",
             "workers": workers,
             "drain_timeout": 20,
@@ -98,30 +98,29 @@ class FeProcess:
         }
         self.file = Path(self.folder.name) / "fe.yaml"
         self.log = Path(self.folder.name) / "fe.log"
-        self.env = {**os.environ, **(env or {}), "FE_E2E_MARK": self.mark}
-        self.wait = wait
+        self.env = {**os.environ, "FE_E2E_MARK": self.mark}
         self.open_files = open_files  # a limit on descriptors, soft and hard
         self.write(self.config)
-        self.process = self._start()
-        self.left: list[int] = []
+        self.process = self._launch()
+        if wait:
+            self._wait_ready()
 
     # --- start and end ---
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _launch(self) -> subprocess.Popen[bytes]:
         command = [str(Path(sys.executable).parent / "fe-serve"), "--config", str(self.file)]
         if self.open_files:
             command = ["prlimit", f"--nofile={self.open_files}", *command]
         with self.log.open("ab") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.env)
-        if not self.wait:
-            return process
+            return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.env)
+
+    def _wait_ready(self) -> None:
         end = time.monotonic() + START_LIMIT
         while not self.ready():
-            if process.poll() is not None or time.monotonic() > end:
-                process.kill()
-                raise AssertionError(f"fe-serve did not get ready (exit {process.wait()}):\n{self.output()}")
+            if self.process.poll() is not None or time.monotonic() > end:
+                self.kill_all()
+                raise AssertionError(f"fe-serve did not get ready (exit {self.process.poll()}):\n{self.output()}")
             time.sleep(0.02)
-        return process
 
     def __enter__(self) -> FeProcess:
         return self
