@@ -7,7 +7,6 @@ its successor takes up what it left. The control plane itself is `fe.control.pla
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 
@@ -16,10 +15,10 @@ import uvloop
 from fe.control.admin import AdminServer
 from fe.control.plane import ControlPlane
 from fe.errors import EXIT_INTERNAL
-from fe.log import set_process
+from fe.log import logger, set_process
 from fe.model import ControllerRuntime
 
-log = logging.getLogger("fe.controller")
+log = logger("controller")
 
 
 def main(runtime: ControllerRuntime) -> int:

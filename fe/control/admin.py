@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -19,8 +18,9 @@ from aiohttp import web
 from fe.control.metrics import TableCollector, build_registry, render
 from fe.control.plane import ControlPlane
 from fe.control.status import build_status, not_ready_reasons
+from fe.log import logger
 
-log = logging.getLogger("fe.control.admin")
+log = logger("control.admin")
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 SECURITY_HEADERS: Final = {
@@ -79,7 +79,7 @@ class AdminServer:
             headers = {"Allow": answer.headers["Allow"]} if "Allow" in answer.headers else {}
             return _plain(f"{answer.status} {answer.reason}\n", answer.status, headers)
         except Exception:
-            log.exception("%s %s failed", request.method, request.path)
+            log.exception("an admin request failed", method=request.method, path=request.path)
             return _plain("internal error\n", 500)
         finally:
             self._together -= 1

@@ -8,7 +8,6 @@ A record left by a former controller is taken up by its address, never added twi
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from dataclasses import dataclass
 from typing import Final
@@ -29,8 +28,9 @@ from fe.control.providers.base import Provider
 from fe.control.providers.local import LocalHost, ReplicaId
 from fe.control.providers.process import ProcessProvider, ProcessSpec
 from fe.control.providers.static import Resolve, StaticProvider
+from fe.log import logger
 
-log = logging.getLogger("fe.control.deployment")
+log = logger("control.deployment")
 
 DRAIN_POLL: Final = 0.1
 
@@ -112,7 +112,7 @@ class Deployment:
         """Begins to find or start replicas."""
         self._provider.start()
         for sockaddr, replica in self._left.items():
-            log.info("%s: %s belongs to nobody any more and is removed", self.name, display(sockaddr))
+            log.info("a replica that nobody has is removed", deployment=self.name, replica=display(sockaddr))
             self._table.remove_replica(replica)
         self._left.clear()
 
@@ -184,7 +184,7 @@ class Deployment:
             try:
                 index = self._table.add_replica(self.index, sockaddr, REPLICA_STARTING)
             except (OverflowError, ValueError) as error:
-                log.error("%s: no room for the replica at %s: %s", self.name, display(sockaddr), error)
+                log.error("no room for a replica", deployment=self.name, replica=display(sockaddr), reason=error)
                 return False
         record = self._note(key, index, sockaddr, local)
         self._observe(key, record)
@@ -257,7 +257,7 @@ class Deployment:
     def _observe(self, key: str, record: Record) -> None:
         record.subject = self._around.checker.watch(
             record.index,
-            f"{self.name} at {display(record.sockaddr)}",
+            self.name,
             record.sockaddr,
             self.plan.health,
             local=record.local,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import logging
 import random
 from collections import deque
 from collections.abc import Callable
@@ -24,10 +23,12 @@ from fe._core import (
     Table,
 )
 from fe.config.schema import Probe
+from fe.control.addresses import display
 from fe.control.agenda import Agenda
 from fe.control.probe import Ask, Attempt, Outcome
+from fe.log import logger
 
-log = logging.getLogger("fe.control.health")
+log = logger("control.health")
 
 STARTUP_PERIOD: Final = 0.25  # a local replica that has not answered yet
 RETURN_FIRST: Final = 0.25  # an ejected replica: first probe after this, then doubling
@@ -88,7 +89,7 @@ class Subject:
     """A replica under observation."""
 
     index: int  # its record in the table
-    name: str  # for messages
+    deployment: str  # for messages
     sockaddr: bytes
     local: bool
     policy: HealthPolicy
@@ -102,6 +103,11 @@ class Subject:
     last: str = "not probed yet"
     watches: dict[Purpose, Watch] = field(default_factory=dict)
     closed: bool = False
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """Which replica this is, for the log."""
+        return {"deployment": self.deployment, "replica": display(self.sockaddr)}
 
 
 class HealthChecker:
@@ -122,7 +128,7 @@ class HealthChecker:
     def watch(
         self,
         index: int,
-        name: str,
+        deployment: str,
         sockaddr: bytes,
         policy: HealthPolicy,
         *,
@@ -133,9 +139,7 @@ class HealthChecker:
         """Begins to observe a replica whose record stands in the table; its state there is taken up."""
         state = self._table.replica(index).state
         known = state in (REPLICA_READY, REPLICA_EJECTED)
-        subject = Subject(
-            index, name, sockaddr, local, policy, on_change, on_dead, started=known or not local, ready=known
-        )
+        subject = Subject(index, deployment, sockaddr, local, policy, on_change, on_dead, known or not local, known)
         if policy.readiness is not None:
             subject.readiness = Tally(policy.readiness, ok=known)
         if policy.liveness is not None:
@@ -204,7 +208,7 @@ class HealthChecker:
             return
         if self._loop.time() - subject.returned > FLAPPING:
             watch.delay = RETURN_FIRST
-        log.warning("replica %s is set aside after failures; probed again in %.2f s", subject.name, watch.delay)
+        log.warning("a replica is set aside after failures", **subject.fields, probed_after_s=watch.delay)
         self._schedule(subject, Purpose.RETURN, watch.delay)
 
     def _schedule(self, subject: Subject, purpose: Purpose, delay: float) -> None:
@@ -291,7 +295,7 @@ class HealthChecker:
         if success is not None:
             tally.count(success)
         if not tally.ok and subject.local:
-            log.warning("replica %s failed its liveness probe: %s", subject.name, subject.last)
+            log.warning("a replica has failed its liveness probe", **subject.fields, reason=subject.last)
             self._settle(subject)
             subject.on_dead()
             return
@@ -302,12 +306,12 @@ class HealthChecker:
         subject = watch.subject
         watch.delay = min(watch.delay * 2, _return_most(subject.policy))
         if not success:
-            log.debug("replica %s stays set aside: %s", subject.name, why)
+            log.debug("a replica stays set aside", **subject.fields, reason=why)
             if self._table.replica(subject.index).state == REPLICA_EJECTED:
                 self._schedule(subject, Purpose.RETURN, watch.delay)
         elif self._table.set_replica_state(subject.index, REPLICA_READY, REPLICA_EJECTED):
             subject.returned = self._loop.time()
-            log.info("replica %s is back in use", subject.name)
+            log.info("a replica is back in use", **subject.fields)
             subject.on_change()
 
     def _settle(self, subject: Subject) -> None:
@@ -326,7 +330,8 @@ class HealthChecker:
             self._end(subject.watches[Purpose.RETURN])
         if changed or fit != subject.ready:
             subject.ready = fit
-            log.info("replica %s is %s (%s)", subject.name, "ready" if fit else "not ready", subject.last)
+            say = log.info if fit else log.warning
+            say("a replica is ready" if fit else "a replica is not ready", **subject.fields, reason=subject.last)
             subject.on_change()
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -17,8 +16,9 @@ from typing import Final
 import msgspec
 
 from fe import model
+from fe.log import logger
 
-log = logging.getLogger("fe.control.link")
+log = logger("control.link")
 
 MESSAGE_BYTES: Final = 1 << 20  # largest message read: the list of 10,000 local replicas is below that
 SEND_BUFFER: Final = 4 << 20
@@ -74,7 +74,7 @@ class SupervisorLink:
                 if error.errno != errno.EMSGSIZE:
                     self._end(f"cannot send: {error}")
                     return
-                log.error("a message of %d bytes is too large for the supervisor's socket", len(self._waiting[0]))
+                log.error("a message is too large for the supervisor's socket", bytes=len(self._waiting[0]))
             self._waiting.popleft()
         self._loop.remove_writer(self._sock.fileno())
 
@@ -95,12 +95,12 @@ class SupervisorLink:
             try:
                 message = _decode(raw)
             except msgspec.MsgspecError as error:
-                log.error("a message of the supervisor was not understood: %s", error)
+                log.error("a message of the supervisor was not understood", reason=error)
                 continue
             self._on_message(message)
 
     def _end(self, why: str) -> None:
         if self._open:
-            log.debug("link ended: %s", why)
+            log.debug("the link has ended", reason=why)
             self.close()
             self._on_close()

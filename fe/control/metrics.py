@@ -44,8 +44,8 @@ WORKER_STATES: Final = {
 }
 # The table's buckets are finer than anybody wants to store; these are near the limits people ask about, in seconds.
 SHOWN_BOUNDS: Final = (
-    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.075,
-    0.1, 0.15, 0.25, 0.5, 0.75, 1, 1.5, 2.5, 5, 10, 30, 60, 120, 300,
+    0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.025, 0.05,
+    0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300,
 )  # fmt: skip
 LABELS: Final = ["endpoint", "deployment"]
 

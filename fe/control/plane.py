@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import time
 from typing import Final
@@ -29,11 +28,13 @@ from fe.control.providers.static import Resolve, SystemResolver
 from fe.control.reconciler import Reconciler
 from fe.control.state import load_state, save_state
 from fe.errors import EXIT_INTERNAL, EXIT_OK, ConfigError, FeError
+from fe.log import logger
 
-log = logging.getLogger("fe.control")
+log = logger("control")
 
 RUNNING_WITHIN: Final = 10.0  # the supervisor answers which replicas run
 ALIVE_PERIOD: Final = 1.0
+LOOK_AFTER: Final = 0.01  # seconds after a ring
 
 
 class ControlPlane:
@@ -51,6 +52,7 @@ class ControlPlane:
         self._ended: asyncio.Future[int] = loop.create_future()
         self._running: asyncio.Future[dict[str, int]] = loop.create_future()
         self._reload: asyncio.Task[None] | None = None
+        self._looking = False
         self._link = SupervisorLink(loop, runtime.supervisor, self._on_message, self.end)
         self._host = LocalHost(self._link.send)
         self._checker = HealthChecker(loop, self.table)
@@ -108,7 +110,7 @@ class ControlPlane:
         try:
             return decode_config(raw)
         except msgspec.DecodeError as error:
-            log.error("the configuration of the former controller cannot be read (%s); the file is loaded", error)
+            log.error("the former controller's configuration cannot be read, the file is loaded", reason=error)
             return None
 
     async def _take_up(self, config: RouterConfig) -> None:
@@ -116,14 +118,14 @@ class ControlPlane:
         running = await asyncio.wait_for(self._running, RUNNING_WITHIN)
         self.reconciler.take_up(build_plans(config), running)
         await self._apply(config)
-        log.info("taken over from a former controller: %d local replicas run on", len(running))
+        log.info("taken over from a former controller", local_replicas=len(running))
 
     # --- configuration ---
 
     async def _load(self) -> RouterConfig:
         loaded = await asyncio.to_thread(load, self._runtime.config_path)
         for note in loaded.notes:
-            log.info("configuration: %s", note)
+            log.info("configuration", note=note)
         return loaded.config
 
     async def _apply(self, config: RouterConfig) -> None:
@@ -156,9 +158,9 @@ class ControlPlane:
             self.reloads.refused += 1
             self.reloads.last_ok = False
             for problem in problems:
-                log.error("reload refused, the running configuration stays: %s", problem)
+                log.error("reload refused, the running configuration stays", reason=problem)
         else:
-            log.info("configuration reloaded: version %d of the snapshot", self.reconciler.version)
+            log.info("configuration reloaded", version=self.reconciler.version)
         self._link.send(model.Reloaded("; ".join(problems) or None))
 
     async def _try_reload(self) -> list[str]:
@@ -200,11 +202,17 @@ class ControlPlane:
 
     def _on_drain(self) -> None:
         log.debug("draining: no scaling, no probes")
-        self.draining = True
+        self.draining = self._host.ending = True
         self._checker.stop()
 
     def _on_ring(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._runtime.eventfd, 8)
+        if not self._looking:  # many rings in a row are one look
+            self._looking = True
+            self._loop.call_later(LOOK_AFTER, self._look)
+
+    def _look(self) -> None:
+        self._looking = False
         self._checker.scan()
         self.reconciler.poke()

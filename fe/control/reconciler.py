@@ -8,7 +8,6 @@ workers use the new snapshot remove. Never: one deployment's replicas (`fe.contr
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
@@ -18,8 +17,9 @@ from fe.control.addresses import pack_inet
 from fe.control.deployment import Deployment, DeploymentPlan, Surroundings, drained
 from fe.control.providers.local import ReplicaId
 from fe.errors import ConfigError
+from fe.log import logger
 
-log = logging.getLogger("fe.control.reconciler")
+log = logger("control.reconciler")
 
 DEPLOYMENT_ACTIVE: Final = 1  # DeploymentLoad.state
 DEPLOYMENT_REMOVING: Final = 2
@@ -134,6 +134,7 @@ class Reconciler:
                 self._prepared[name].apply(plan)
             elif name not in self.live:
                 self._prepared[name] = self._create(plan)
+                self._prepared[name].start()
 
     def _carry_out(self, future: dict[str, Deployment], plans: Mapping[str, DeploymentPlan], snapshot: bytes) -> None:
         for name, plan in plans.items():
@@ -148,11 +149,9 @@ class Reconciler:
 
     def _create(self, plan: DeploymentPlan) -> Deployment:
         try:
-            deployment = Deployment.create(self._around, plan)
+            return Deployment.create(self._around, plan)
         except (OverflowError, ValueError) as error:
             raise ConfigError([f"deployment {plan.name} cannot be added: {error}"]) from error
-        deployment.start()
-        return deployment
 
     async def _wait_ready(self, awaited: list[Deployment]) -> None:
         """Until each of them has a ready replica, and as many as it should have or some patience for them has ended."""
@@ -208,5 +207,6 @@ class Reconciler:
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("a deployment could not be ended cleanly", exc_info=task.exception())
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("a deployment could not be ended cleanly", reason=repr(error))

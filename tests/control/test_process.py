@@ -130,9 +130,13 @@ async def test_crashes_in_a_row_are_slowed_down_and_told(caplog):
         replicas = ProcessReplicas(crash, cwd="/", output="/var/log/model-{port}.log")
         deployment = Deployment.create(s.around, plan(ProcessSpec(replicas, RouterConfig())))
         deployment.start()
-        await eventually(lambda: "crash 4 in a row" in caplog.text, "told")
-        assert "ended with status 3" in caplog.text
-        assert "its output is in /var/log/model-{port}.log" in caplog.text
+        told = await eventually(
+            lambda: [record for record in caplog.records if record.getMessage() == "local replicas crash in a row"],
+            "told",
+        )
+        fields = told[0].fields
+        assert (fields["deployment"], fields["how"], fields["crashes"]) == ("e/d", "status 3", 3)
+        assert fields["output"] == "/var/log/model-{port}.log"
         starts = len(s.peer.spawned)
         assert starts <= 6  # at 0, 0, 50, 100, 200 ms, and the next
         deployment.apply(plan(spec("mended")))

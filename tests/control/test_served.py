@@ -148,6 +148,7 @@ def test_a_replica_that_dies_is_replaced_and_requests_go_on() -> None:
             os.kill(victim, signal.SIGKILL)
             wait_for(lambda gone=victim: not proc.alive(gone), "dead")
             assert ask(fe)[0] != victim  # the other one, or its successor
+            wait_for(lambda gone=victim: len(set(local_pids(fe)) - {gone}) == 2, "a replacement")
             wait_ready(fe, 2)
         assert len(local_pids(fe)) == 2
 

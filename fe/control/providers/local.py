@@ -60,6 +60,7 @@ class LocalHost:
         rng: random.Random | None = None,
     ) -> None:
         self._send = send
+        self.ending = False  # fe-serve ends: the supervisor starts none, and ends those that run
         self._owners: dict[str, Owner] = {}
         self._ports: dict[str, int] = {}
         self._recent: deque[int] = deque(maxlen=PORTS_REMEMBERED)

@@ -11,7 +11,6 @@ import asyncio
 import enum
 import hashlib
 import json
-import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,9 +21,10 @@ from fe.config.snapshot import process_start
 from fe.control.addresses import pack_inet
 from fe.control.providers.base import Fleet, Provider
 from fe.control.providers.local import LocalHost, ReplicaId
+from fe.log import logger
 from fe.model import Spawn
 
-log = logging.getLogger("fe.control.process")
+log = logger("control.process")
 
 BACKOFF_FIRST: Final = 0.5  # seconds before the second restart in a row; the first comes at once
 BACKOFF_MOST: Final = 30.0
@@ -119,7 +119,7 @@ class ProcessProvider(Provider):
     def update(self, spec: ProcessSpec, count: int, drain_limit: float) -> None:
         """Another command or number from now on; running replicas of another revision are replaced one by one."""
         if spec.revision != self._revision:
-            log.info("%s: the command has changed; its replicas are replaced one by one", self._fleet.name)
+            log.info("the command has changed, replicas are replaced one by one", deployment=self._fleet.name)
             self._crashes, self._spawn_after = 0, 0.0
         self._spec, self._revision, self._count, self._drain_limit = spec, spec.revision, count, drain_limit
         self._step()
@@ -160,10 +160,11 @@ class ProcessProvider(Provider):
             return
         if error is not None:
             self._forget(instance)
-            self._note_crash(f"cannot be started: {error}", 0.0)
+            self._note_crash(str(error), 0.0)
         elif instance.stage is Stage.SPAWNING:
             instance.stage = Stage.RUNNING
             if not self._fleet.add(key, pack_inet("127.0.0.1", instance.id.port), local=True):
+                self._note_crash("no room in the table", 0.0)
                 self._stop(instance)
         self._step()
 
@@ -173,10 +174,10 @@ class ProcessProvider(Provider):
         if instance is None:
             return
         self._forget(instance)
-        if instance.stage in LIVE and not self._retiring:
-            how = f"ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        if instance.stage in LIVE and not self._retiring and not self._host.ending:
+            how = f"signal {-status}" if status < 0 else f"status {status}"
             if instance.stage is Stage.RESTARTING:
-                how = "was ended after its liveness probe"
+                how = "liveness probe"
             self._note_crash(how, self._loop.time() - instance.born)
         self._step()
 
@@ -191,7 +192,7 @@ class ProcessProvider(Provider):
         if self._retiring:
             for instance in [one for one in self._instances.values() if one.stage in LIVE]:
                 self._drain(instance)
-        else:
+        elif not self._host.ending:
             self._grow(now)
             self._shrink()
         self._arm(now)
@@ -235,14 +236,14 @@ class ProcessProvider(Provider):
         try:
             port = self._host.free_port()
         except OSError as error:
-            self._note_crash(f"cannot be started: {error}", 0.0)
+            self._note_crash(str(error), 0.0)
             return
         id_ = ReplicaId(self._fleet.name, port, self._revision, secrets.token_hex(6))
         instance = self._instances[id_.text] = Instance(id_, Stage.SPAWNING, now)
         process = self._spec.process
         argv, env, output = process_start(process, port, self._host.environment, self._spec.config)
         self._host.spawn(self, Spawn(instance.key, argv, env, process.cwd, output, process.stop_grace))
-        log.info("%s: starting a replica on port %d", self._fleet.name, port)
+        log.info("a local replica is started", deployment=self._fleet.name, port=port)
 
     def _drain(self, instance: Instance) -> None:
         instance.stage = Stage.DRAINING
@@ -254,7 +255,7 @@ class ProcessProvider(Provider):
     def _stop(self, instance: Instance) -> None:
         left = self._fleet.in_flight(instance.key)
         if left:
-            log.warning("%s: replica %s is ended with %d requests in flight", self._fleet.name, instance.key, left)
+            log.warning("a local replica is ended before its requests", replica=instance.key, in_flight=left)
         instance.stage = Stage.STOPPING
         self._host.stop(instance.key)
 
@@ -267,15 +268,12 @@ class ProcessProvider(Provider):
         self._crashes = 1 if ran >= SETTLED else self._crashes + 1
         delay = 0.0 if self._crashes == 1 else min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** (self._crashes - 2))
         self._spawn_after = self._loop.time() + delay
-        output = self._spec.process.output
-        where = f"its output is in {output}" if output else "its output is above, on fe's stderr"
+        output = self._spec.process.output or "stderr of fe, above"
+        fields = {"deployment": self._fleet.name, "how": how, "after_s": round(ran, 1), "output": output}
         if self._crashes >= CRASH_LOOP:
-            log.error(
-                "%s: a replica %s after %.1f s, crash %d in a row; next start in %.1f s; %s",
-                self._fleet.name, how, ran, self._crashes, delay, where,
-            )  # fmt: skip
+            log.error("local replicas crash in a row", **fields, crashes=self._crashes, next_start_s=delay)
         else:
-            log.warning("%s: a replica %s after %.1f s and is restarted; %s", self._fleet.name, how, ran, where)
+            log.warning("a local replica ended and is started again", **fields)
 
     def _arm(self, now: float) -> None:
         if self._timer is not None:

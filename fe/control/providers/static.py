@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import logging
 import random
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,8 +17,9 @@ from typing import Final
 from fe.config.addresses import parse_address
 from fe.control.addresses import display, literal, pack_inet
 from fe.control.providers.base import Fleet, Provider
+from fe.log import logger
 
-log = logging.getLogger("fe.control.static")
+log = logger("control.static")
 
 Resolve = Callable[[str, int], Awaitable[Sequence[bytes]]]
 
@@ -165,13 +165,13 @@ class StaticProvider(Provider):
 
     def _note_failure(self, name: str, why: str) -> None:
         kept = len(self._known.get(name, ()))
-        then = f"keeping the {kept} known" if kept else "retrying"
-        log.warning("%s: cannot resolve %s: %s; %s", self._fleet.name, name, why, then)
+        log.warning("a name cannot be resolved", deployment=self._fleet.name, name=name, reason=why, kept=kept)
 
     def _on_resolved(self, name: str, found: tuple[bytes, ...]) -> None:
         if set(found) != set(self._known.get(name, ())):
             self._known[name] = found
-            log.info("%s: %s resolves to %s", self._fleet.name, name, ", ".join(map(display, found)))
+            addresses = ", ".join(map(display, found))
+            log.info("a name is resolved", deployment=self._fleet.name, name=name, addresses=addresses)
         self._step()
 
     def _listed(self) -> dict[str, bytes]:
