@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -27,6 +25,7 @@ from prometheus_client.registry import Collector
 
 from fe import __version__, _core
 from fe._core import COUNTERS, HISTOGRAM_BOUNDS_NS, HISTOGRAMS, DeploymentLoad, Table
+from fe.control.numeric import NDArray, np
 from fe.model import COUNTER_INDEX, HISTOGRAM_NAMES, REASONS, STATUS_CODES
 
 REPLICA_STATES: Final = {
