@@ -204,10 +204,14 @@ def test_the_page_is_as_prometheus_wants_it(table):
 
 
 def test_the_controller_starts_no_threads_and_leaves_the_environment_alone():
-    script = "import os; before = dict(os.environ); import fe.controller; print(len(os.listdir('/proc/self/task')), os.environ == before)"
-    assert (
-        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "1 True\n"
-    )
+    script = """
+import os
+before = dict(os.environ)
+import fe.controller
+print(len(os.listdir("/proc/self/task")), os.environ == before)
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout == "1 True\n"
 
 
 def test_many_deployments_are_rendered_in_bounded_time_and_size():
