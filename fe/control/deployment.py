@@ -104,7 +104,10 @@ class Deployment:
             load = table.replica(replica)
             if load.state != REPLICA_REMOVING:
                 self._left[load.sockaddr] = replica
-        self._adopt_into(self._provider, local)
+        if isinstance(self._provider, ProcessProvider):
+            self._provider.adopt(local)
+        else:
+            self._adopt_static(local)
         table.configure_deployment(index, plan.capacity, plan.max_queue)
         return self
 
@@ -127,7 +130,8 @@ class Deployment:
         if isinstance(self._provider, ProcessProvider) and isinstance(plan.source, ProcessSpec):
             self._provider.update(plan.source, plan.count, plan.drain_limit)
         elif isinstance(self._provider, StaticProvider) and isinstance(plan.source, tuple):
-            self._provider.update(plan.source)
+            if plan.source != old.source:
+                self._provider.update(plan.source)
         else:
             self._outgoing.append(self._provider)
             self._provider = self._build_provider(plan)
@@ -248,11 +252,16 @@ class Deployment:
             return ProcessProvider(self, around.loop, around.host, plan.source, plan.count, plan.drain_limit)
         return StaticProvider(self, around.loop, plan.source, around.resolve)
 
-    def _adopt_into(self, provider: Provider, local: list[ReplicaId]) -> None:
-        if isinstance(provider, ProcessProvider):
-            provider.adopt(local)
-        elif isinstance(provider, StaticProvider):
-            provider.adopt(list(self._left))
+    def _adopt_static(self, local: list[ReplicaId]) -> None:
+        """Local replicas of a deployment that has turned to addresses serve until those are ready."""
+        if local:
+            around = self._around
+            former = ProcessProvider(self, around.loop, around.host, None, len(local), self.plan.drain_limit)
+            former.adopt(local)
+            self._outgoing.append(former)
+            self._poke()
+        if isinstance(self._provider, StaticProvider):
+            self._provider.adopt(list(self._left))
 
     def _observe(self, key: str, record: Record) -> None:
         record.subject = self._around.checker.watch(
@@ -298,7 +307,7 @@ class Deployment:
         keys = [key for key, record in self._records.items() if record.subject is not None]
         local = isinstance(self._provider, ProcessProvider)
         ready = sum(self.is_ready(key) for key in keys if self._records[key].local == local)
-        return ready >= max(1, self._provider.wanted)
+        return ready >= self._provider.wanted
 
 
 async def drained(table: Table, index: int, generation: int, limit: float, *, queue_only: bool = False) -> None:

@@ -35,6 +35,7 @@ log = logger("control")
 RUNNING_WITHIN: Final = 10.0  # the supervisor answers which replicas run
 ALIVE_PERIOD: Final = 1.0
 LOOK_AFTER: Final = 0.01  # seconds after a ring
+LOOK_ANYWAY: Final = 5  # seconds: a worker that is killed between a change and its ring leaves no ring
 
 
 class ControlPlane:
@@ -53,6 +54,7 @@ class ControlPlane:
         self._running: asyncio.Future[dict[str, int]] = loop.create_future()
         self._reload: asyncio.Task[None] | None = None
         self._looking = False
+        self._seconds = 0
         self._link = SupervisorLink(loop, runtime.supervisor, self._on_message, self.end)
         self._host = LocalHost(self._link.send)
         self._checker = HealthChecker(loop, self.table)
@@ -124,7 +126,7 @@ class ControlPlane:
 
     async def _load(self) -> RouterConfig:
         loaded = await asyncio.to_thread(load, self._runtime.config_path)
-        for note in loaded.notes:
+        for note in loaded.notes if self.config is not None else ():  # at the start fe-serve itself has said them
             log.info("configuration", note=note)
         return loaded.config
 
@@ -185,9 +187,13 @@ class ControlPlane:
     # --- what happens ---
 
     def _on_second(self) -> None:
-        if not self._ended.done():
-            self._link.send(model.Alive())
-            self._loop.call_later(ALIVE_PERIOD, self._on_second)
+        if self._ended.done():
+            return
+        self._link.send(model.Alive())
+        self._seconds += 1
+        if self._seconds % LOOK_ANYWAY == 0:
+            self._look()
+        self._loop.call_later(ALIVE_PERIOD, self._on_second)
 
     def _on_message(self, message: model.ToController) -> None:
         if isinstance(message, model.Spawned):

@@ -138,8 +138,7 @@ class Reconciler:
 
     def _carry_out(self, future: dict[str, Deployment], plans: Mapping[str, DeploymentPlan], snapshot: bytes) -> None:
         for name, plan in plans.items():
-            if future[name].plan != plan:
-                future[name].apply(plan)
+            future[name].apply(plan)
         removed = [deployment for name, deployment in self.live.items() if name not in plans]
         self.live = future
         self.version = self._table.publish(snapshot)

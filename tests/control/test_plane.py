@@ -10,8 +10,8 @@ import time
 import pytest
 
 from fe import model
-from fe._core import GONE, HELD, WAITING
-from fe.control import reconciler
+from fe._core import GONE, HELD, REPLICA_EJECTED, WAITING
+from fe.control import plane, reconciler
 from fe.control.state import save_state
 from tests.control.harness import COMMAND, LIMITS, eventually, lease, on_loop, replicas, status
 from tests.control.world import endpoint, world
@@ -365,3 +365,12 @@ async def test_more_replicas_than_the_table_has_room_for_are_refused(file):
     async with world(file, {**limits, "endpoints": [endpoint("one", {"blue": [A]})]}) as w:
         three = endpoint("one", {"blue": [A, B, "127.0.0.1:7003"]})
         assert "limits.replicas" in (await w.reload({**limits, "endpoints": [three]}) or "")
+
+
+@on_loop
+async def test_an_ejection_without_a_ring_is_found_as_well(file, monkeypatch):
+    monkeypatch.setattr(plane, "ALIVE_PERIOD", 0.05)
+    async with replicas() as [replica], world(file, {"endpoints": [endpoint("one", {"blue": [replica.address]})]}) as w:
+        [one] = w.table.replicas(w.snapshot.endpoints[0].deployments[0].index)
+        w.table.set_replica_state(one, REPLICA_EJECTED)  # as by a worker that was killed before it could ring
+        await eventually(lambda: w.states("one/blue") == ["ready"], "back")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import sys
 
 import pytest
@@ -14,9 +13,9 @@ from fe.config.schema import Endpoint, Keys, ProcessReplicas, RouterConfig
 from fe.control.deployment import Deployment
 from fe.control.health import HealthPolicy, Probe
 from fe.control.providers import process
-from fe.control.providers.local import LocalHost, ReplicaId, _listening_range
+from fe.control.providers.local import ReplicaId, _listening_range
 from fe.control.providers.process import ProcessSpec
-from tests.control.harness import COMMAND, Stage, dead_port, eventually, lease, on_loop, plan, spec, stage
+from tests.control.harness import COMMAND, Stage, eventually, lease, on_loop, plan, spec, stage
 
 
 @pytest.fixture(autouse=True)
@@ -144,13 +143,16 @@ async def test_crashes_in_a_row_are_slowed_down_and_told(caplog):
 
 
 @on_loop
-async def test_one_that_cannot_be_started_is_tried_again():
+async def test_one_that_cannot_be_started_is_tried_again(caplog):
     async with stage() as s:
         s.peer.refuse = "its command: No such file or directory"
         deployment = Deployment.create(s.around, plan(spec()))
         deployment.start()
         await eventually(lambda: len(s.peer.spawned) >= 3, "tried")
         s.peer.refuse = None
+        deployment.apply(plan(spec(LARGE="x" * 200_000)))
+        await eventually(lambda: "command and environment have" in str([one.fields for one in caplog.records]), "told")
+        deployment.apply(plan(spec()))
         await wait_ready(s, deployment, 1)
 
 
@@ -343,58 +345,3 @@ async def test_a_successor_goes_on_with_a_drain_and_a_roll_out():
         assert await marks(after, deployment) == {"new"}
         assert len(s.peer.spawned) == 2
         after.checker.stop()
-
-
-@on_loop
-async def test_from_static_to_process_and_back_without_a_gap():
-    async with stage() as s:
-        address = f"127.0.0.1:{dead_port()}"
-        deployment = Deployment.create(s.around, plan((address,)))
-        deployment.start()
-        least = []
-
-        async def wait_states(states: list[str]) -> None:
-            def reached() -> bool:
-                least.append(s.table.deployment(deployment.index).ready)
-                return sorted(s.in_table(deployment.index).values()) == states
-
-            await eventually(reached, str(states))
-
-        deployment.apply(plan(spec(), count=2))
-        await wait_states(["ready", "ready"])
-        assert address not in s.states(deployment)
-        deployment.apply(plan((address,)))
-        await wait_states(["ready"])
-        await eventually(lambda: not s.peer.processes, "local ones are ended")
-        assert s.states(deployment) == {address: "ready"}
-        assert min(least) >= 1
-
-
-def test_ids_carry_what_a_successor_needs():
-    id_ = ReplicaId("model/blue-2", 12345, "abcdef012345", "0123456789ab")
-    assert ReplicaId.parse(id_.text) == id_
-    assert ReplicaId.parse("strange") is None
-    assert ReplicaId.parse("model/blue/x-y-z") is None
-
-
-def test_revisions_follow_what_a_replica_is_made_of():
-    base = spec().process
-    config = RouterConfig()
-    same = ProcessReplicas(base.command, env=dict(base.env), cwd=base.cwd, stop_grace=99.0)
-    others = [
-        ProcessReplicas((*base.command, "x"), env=base.env, cwd=base.cwd),
-        ProcessReplicas(base.command, env={**base.env, "A": "1"}, cwd=base.cwd),
-        ProcessReplicas(base.command, env=base.env, cwd="/var"),
-        ProcessReplicas(base.command, env=base.env, cwd=base.cwd, output="/var/log/o"),
-    ]
-    assert ProcessSpec(same, config).revision == ProcessSpec(base, config).revision
-    assert len({ProcessSpec(one, config).revision for one in (base, *others)}) == 5
-
-
-def test_ports_in_use_are_not_given_out():
-    host = LocalHost(lambda _message: None)
-    given = {host.free_port() for _ in range(50)}
-    assert len(given) == 50
-    with socket.create_server(("127.0.0.1", host.free_port())) as taken:
-        again = [host.free_port() for _ in range(200)]
-        assert taken.getsockname()[1] not in again

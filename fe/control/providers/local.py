@@ -6,6 +6,7 @@ environment that replicas inherit. Never: how many there should be (that is `pro
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import socket
@@ -14,10 +15,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import msgspec
+
 from fe.model import Exited, Spawn, Spawned, Stop, ToSupervisor
 
 PORT_LOW: Final = 10_240
 PORT_TRIES: Final = 1_000
+MESSAGE_BYTES: Final = 200_000  # a socket with default buffers takes a message of this size
 PORTS_REMEMBERED: Final = 64  # not given again soon after a replica left them
 
 
@@ -69,7 +73,12 @@ class LocalHost:
 
     def spawn(self, owner: Owner, message: Spawn) -> None:
         self.take(message.id, owner)
-        self._send(message)
+        size = len(msgspec.json.encode(message))
+        if size > MESSAGE_BYTES:
+            error = f"command and environment have {size} bytes, more than {MESSAGE_BYTES}"
+            asyncio.get_running_loop().call_soon(self.on_spawned, Spawned(message.id, 0, error))
+        else:
+            self._send(message)
 
     def take(self, key: str, owner: Owner) -> None:
         """What happens to this replica is told to `owner` from now on."""

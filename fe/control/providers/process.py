@@ -85,7 +85,7 @@ class ProcessProvider(Provider):
         fleet: Fleet,
         loop: asyncio.AbstractEventLoop,
         host: LocalHost,
-        spec: ProcessSpec,
+        spec: ProcessSpec | None,  # None: nothing new is started, only what is adopted
         count: int,
         drain_limit: float,
     ) -> None:
@@ -93,7 +93,7 @@ class ProcessProvider(Provider):
         self._loop = loop
         self._host = host
         self._spec = spec
-        self._revision = spec.revision
+        self._revision = spec.revision if spec is not None else ""
         self._count = count
         self._drain_limit = drain_limit
         self._instances: dict[str, Instance] = {}
@@ -201,13 +201,15 @@ class ProcessProvider(Provider):
         return [instance for instance in self._instances.values() if instance.stage in LIVE]
 
     def _grow(self, now: float) -> None:
+        if self._spec is None:
+            return
         live = self._live()
         current = sum(instance.id.revision == self._revision for instance in live)
         ending = any(one.stage not in LIVE and one.id.revision != self._revision for one in self._instances.values())
         surge = 1 if current < len(live) and not ending else 0
         total = len(live)
         while current < self._count and total < self._count + surge and now >= self._spawn_after:
-            self._spawn(now)
+            self._spawn(self._spec, now)
             current += 1
             total += 1
 
@@ -232,7 +234,7 @@ class ProcessProvider(Provider):
             key=lambda one: (one.id.revision == self._revision, one in ready, self._fleet.in_flight(one.key)),
         )
 
-    def _spawn(self, now: float) -> None:
+    def _spawn(self, spec: ProcessSpec, now: float) -> None:
         try:
             port = self._host.free_port()
         except OSError as error:
@@ -240,8 +242,8 @@ class ProcessProvider(Provider):
             return
         id_ = ReplicaId(self._fleet.name, port, self._revision, secrets.token_hex(6))
         instance = self._instances[id_.text] = Instance(id_, Stage.SPAWNING, now)
-        process = self._spec.process
-        argv, env, output = process_start(process, port, self._host.environment, self._spec.config)
+        process = spec.process
+        argv, env, output = process_start(process, port, self._host.environment, spec.config)
         self._host.spawn(self, Spawn(instance.key, argv, env, process.cwd, output, process.stop_grace))
         log.info("a local replica is started", deployment=self._fleet.name, port=port)
 
@@ -268,7 +270,7 @@ class ProcessProvider(Provider):
         self._crashes = 1 if ran >= SETTLED else self._crashes + 1
         delay = 0.0 if self._crashes == 1 else min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** (self._crashes - 2))
         self._spawn_after = self._loop.time() + delay
-        output = self._spec.process.output or "stderr of fe, above"
+        output = (self._spec and self._spec.process.output) or "stderr of fe, above"
         fields = {"deployment": self._fleet.name, "how": how, "after_s": round(ran, 1), "output": output}
         if self._crashes >= CRASH_LOOP:
             log.error("local replicas crash in a row", **fields, crashes=self._crashes, next_start_s=delay)
