@@ -12,7 +12,7 @@ from setuptools import Extension, setup
 
 # `cflags` come after those of the interpreter's own build, so the last -O here is the one that counts.
 VARIANTS = {
-    "release": {"cflags": ["-O3", "-DNDEBUG"], "macros": []},
+    "release": {"cflags": ["-O3", "-g0", "-DNDEBUG"], "macros": []},
     "debug": {"cflags": ["-O1", "-g", "-UNDEBUG"], "macros": [("FE_DEBUG", "1")]},
     "coverage": {"cflags": ["-O1", "-g", "-UNDEBUG"], "macros": [("CYTHON_TRACE_NOGIL", "1")]},
 }
