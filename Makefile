@@ -17,6 +17,8 @@ LOCKED   = flock --close --timeout 1800 .make.lock $(MAKE) --no-print-directory 
 CYTHON  := $(shell find fe -name '*.pyx' -o -name '*.pxd' -o -name '*.h' 2>/dev/null)
 MODULES := $(shell find fe -name '*.py' -o -name '*.pyi' 2>/dev/null)
 TESTS   ?=
+# Files of tests side by side: most of them wait for processes rather than for a core.
+SIDE_BY_SIDE = --numprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test build debug coverage example lint format model docs dist clean FORCE
@@ -30,7 +32,7 @@ serve: build example  ## set up everything and serve CONFIG (the quick start); C
 	@exec $(VENV)/bin/fe-serve --config $(CONFIG)
 
 test: build debug example  ## set up everything and run the tests (TESTS=... goes to pytest)
-	@$(PY) -m pytest $(TESTS)
+	@$(PY) -m pytest $(SIDE_BY_SIDE) $(TESTS)
 
 build:  ## virtual environment, dependencies, extension modules
 	@+$(LOCKED) $(VENV)/.installed
