@@ -1,4 +1,4 @@
-"""Local replicas beside static ones: deployments that change their kind, also while taken over; ids, revisions, ports."""
+"""Local replicas beside static ones: deployments that change their kind, also when taken over; ids, revisions, ports."""
 
 from __future__ import annotations
 

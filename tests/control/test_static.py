@@ -134,7 +134,8 @@ async def test_a_bad_answer_removes_nothing(answer):
 
 
 @on_loop
-async def test_a_new_name_that_cannot_be_resolved_keeps_the_old_addresses():
+async def test_a_new_name_that_cannot_be_resolved_keeps_the_old_addresses(monkeypatch):
+    monkeypatch.setattr(static, "REPLACE_WITHIN", 0.01)
     hosts = Hosts()
     async with stage(hosts) as s:
         deployment = Deployment.create(s.around, plan((A,)))
@@ -174,7 +175,8 @@ async def test_a_full_table_takes_what_it_can_and_the_rest_later():
 
 
 @on_loop
-async def test_a_successor_takes_up_and_waits_for_names_before_it_removes():
+async def test_a_successor_takes_up_and_waits_for_names_before_it_removes(monkeypatch):
+    monkeypatch.setattr(static, "REPLACE_WITHIN", 0.01)
     hosts = Hosts(models=["10.0.0.1", "10.0.0.2"])
     async with stage(hosts) as s:
         former = Deployment.create(s.around, plan(("models:80",)))
