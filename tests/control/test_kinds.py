@@ -1,7 +1,8 @@
-"""Local replicas beside static ones: deployments that change their kind, also when taken over; ids, revisions, ports."""
+"""Local beside static replicas: deployments that change their kind or make way for others; ids, revisions, ports."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 from fe.config.schema import ProcessReplicas, RouterConfig
@@ -9,7 +10,7 @@ from fe.control.addresses import pack_inet
 from fe.control.deployment import Deployment
 from fe.control.providers.local import LocalHost, ReplicaId
 from fe.control.providers.process import ProcessSpec
-from tests.control.harness import dead_port, eventually, on_loop, plan, spec, stage
+from tests.control.harness import COMMAND, dead_port, eventually, on_loop, plan, spec, stage
 
 
 @on_loop
@@ -35,6 +36,24 @@ async def test_from_static_to_process_and_back_without_a_gap():
         await eventually(lambda: not s.peer.processes, "local ones are ended")
         assert s.states(deployment) == {address: "ready"}
         assert min(least) >= 1
+
+
+@on_loop
+async def test_a_record_that_was_freed_and_used_again_is_left_alone():
+    deaf = (*COMMAND[:-1], "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + COMMAND[-1])
+    async with stage() as s:
+        old = Deployment.create(s.around, plan(spec("deaf", deaf), name="e/old"))
+        old.start()
+        await eventually(lambda: list(s.states(old).values()) == ["ready"], "ready")
+        [record] = s.table.replicas(old.index)
+        closing = asyncio.ensure_future(old.close())
+        await eventually(lambda: s.peer.stopped and not s.table.deployments(), "its records are free, it runs on")
+        new = Deployment.create(s.around, plan(("127.0.0.1:7001",), name="e/new"))
+        new.start()
+        assert s.table.replicas(new.index) == [record]
+        s.peer.kill(s.peer.stopped[0])
+        await closing
+        assert s.in_table(new.index) == {"127.0.0.1:7001": "ready"}
 
 
 @on_loop

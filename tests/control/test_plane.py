@@ -199,6 +199,23 @@ def _beat(holder):
     holder.beat(time.monotonic_ns())
 
 
+@pytest.mark.parametrize("beats", [True, False])
+@on_loop
+async def test_removal_waits_for_workers_that_have_not_looked_but_not_forever(file, monkeypatch, beats):
+    monkeypatch.setattr(reconciler, "NOTICED_WITHIN_NS", 10**11 if beats else 4 * 10**8)
+    async with world(file, {"endpoints": [endpoint("one", {"blue": [A], "green": [B]})]}) as w:
+        holder = w.table.holder(0)
+        holder.set_active()
+        holder.beat(0)
+        green = w.snapshot.endpoints[0].deployments[1]
+        assert await w.reload({"endpoints": [endpoint("one", {"blue": [A]})]}) is None
+        await asyncio.sleep(0.2)
+        result, slot, _ = holder.acquire(green.index, green.generation, FAR)
+        assert result == HELD
+        holder.release(slot)
+        await eventually(lambda: (beats and _beat(holder)) or w.names() == ["one/blue"], "removed")
+
+
 @on_loop
 async def test_fifty_reloads_keep_the_records(file):
     configs = [
