@@ -75,7 +75,7 @@ cdef void _put_joined(Writer* out, Fields* fields, const char* base, int kind) n
         return
     for i in range(fields.count):
         field = fields.list + i
-        if field.kind == kind and not field.dropped and field.value_length:
+        if field.kind == kind and field.value_length:
             put(out, base + field.value, field.value_length)
             put(out, b", ", 2)
 

@@ -229,7 +229,7 @@ cdef int _split_fields(Fields* fields, const char* base, Py_ssize_t at, Py_ssize
             return 400
         # A server in the manner of CGI reads `_` as `-`: content_length would be a second Content-Length there.
         field.dropped = underscore and request
-        fields.seen[field.kind] += not field.dropped
+        fields.seen[field.kind] += 1  # no known name has a `_`
         fields.last[field.kind] = fields.count
         fields.count += 1
         at = feed + 1

@@ -49,6 +49,18 @@ def test_no_digest_opens_nothing() -> None:
     assert not matches(read("Authorization: Bearer first-key"), (b"", b"short", DIGESTS[0][:31]))
 
 
+def test_a_key_of_boundless_length_is_wrong() -> None:
+    key = "x" * 5000
+    assert not matches(read(f"Authorization: Bearer {key}"), (sha256(key.encode()).digest(),))
+
+
+def test_every_byte_of_a_digest_counts() -> None:
+    for at in range(32):
+        other = bytearray(DIGESTS[0])
+        other[at] ^= 1
+        assert not matches(read("Authorization: Bearer first-key"), (bytes(other),))
+
+
 def test_every_digest_is_looked_at() -> None:
     for key in (b"first-key", b"second-key"):
         for digests in (DIGESTS, DIGESTS[::-1], (*DIGESTS, bytes(32))):

@@ -89,6 +89,7 @@ def test_what_follows_the_end_is_not_the_bodys() -> None:
 def test_extensions_and_trailers_are_bounded() -> None:
     assert whole(b"5;" + b"a" * 256 + b"\r\n")[2] == "more"
     assert whole(b"5;" + b"a" * 257)[2] == "error"
+    assert whole((b"400;" + b"a" * 200 + b"\r\n" + b"x" * 1024 + b"\r\n") * 9)[2] == "more"
     assert whole(b"0\r\n" + b"A: b\r\n" * 1300 + b"\r\n")[2] == "done"
     assert whole(b"0\r\n" + b"A: b\r\n" * 1400)[2] == "error"
     assert whole(b"0\r\nA: " + b"b" * 9000)[2] == "error"

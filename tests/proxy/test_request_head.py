@@ -53,6 +53,7 @@ def test_what_is_not_exactly_one_head_is_refused() -> None:
         good[:-4] + b"\n\n",
     ):
         assert read_request(bad).status == 400, bad
+    assert read_request(get("Content-Length: 1", line="POST / HTTP/1.1") + b"x").status == 400
 
 
 def test_empty_lines_before_a_request_are_passed_over() -> None:
@@ -139,6 +140,7 @@ def test_a_proper_websocket_request() -> None:
         ("GET / HTTP/1.0", WS),
         ("GET / HTTP/1.1", (WS[0], *WS[2:], "Upgrade: h2c")),
         ("GET / HTTP/1.1", (*WS, "Upgrade: h2c")),
+        ("GET / HTTP/1.1", ("Upgrade: h2c", *WS)),
         ("GET / HTTP/1.1", (*WS[:2], WS[3])),
         ("GET / HTTP/1.1", WS[:3]),
         ("GET / HTTP/1.1", (*WS[:3], "Sec-WebSocket-Version: 8")),

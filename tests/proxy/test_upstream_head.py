@@ -93,6 +93,11 @@ def test_fields_keep_their_order_names_and_repetitions() -> None:
     assert [f"{name}: {value}" for name, value in sent(read(*fields)).headers][1:9] == fields
 
 
+@pytest.mark.parametrize("line", ["A:b", "A:  b", "A:\tb", "A: b ", "A:b\t", "A:\t b \t"])
+def test_blanks_around_values_are_made_canonical(line: str) -> None:
+    assert _build.upstream_head(read(line), PEER, ID) == _build.upstream_head(read("A: b"), PEER, ID)
+
+
 def test_a_consumed_credential_stays_here() -> None:
     request = read("Authorization: Bearer k")
     assert sent(request).value("authorization") == "Bearer k"
@@ -239,3 +244,5 @@ def test_the_longest_heads_fit() -> None:
     request = read(*fields, line="GET http://" + "h" * 8000 + " HTTP/1.1")
     assert len(sent(request, peer=PROXY).value("forwarded") or "") > 8 * 3000 + 8000
     assert len(_build.upstream_head(request, PROXY, ID, 9, tail=b"x" * 100_000)) > 100_000 + 4 * 8000
+    many = _head.read_request(get(*["a:"] * 9000), header_fields=10_000)
+    assert _build.upstream_head(many, PEER, ID).count(b"a: \r\n") == 9000
