@@ -39,6 +39,7 @@ cdef class Channel(Timed):
     cdef int send(self, iovec* pieces, int count) except -1
     cdef int send_bytes(self, bytes data) except -1
     cdef Py_ssize_t pending(self) noexcept
+    cdef Py_ssize_t untaken(self) noexcept
     cdef int _on_readable(self) except -1
     cdef int _on_writable(self) except -1
     cdef int _on_peer_gone(self) except -1
@@ -58,7 +59,7 @@ cdef class Reactor:
     cdef int64_t now_ns             # CLOCK_MONOTONIC at the start of this pass
     cdef int64_t quiet_since_ns
     cdef char* buffer               # the one receive buffer: valid until the next receive
-    cdef void** channels            # by descriptor: PyObject* of the Channel, owned
+    cdef void** channels            # by descriptor: PyObject* of the Channel, owned; grows as numbers do
     cdef int channels_size
     cdef uint32_t next_generation
     cdef readonly int open_count    # channels open now
@@ -78,7 +79,11 @@ cdef class Reactor:
     cdef int _sweep(self) except -1
     cdef void _wake(self) noexcept
     cdef int _pass(self) except -1
+    cdef int _make_room(self, int fd) except -1
+    cdef Channel _meant_for(self, int fd, uint32_t generation)
+    cdef int _note(self, int fd, uint32_t generation, uint32_t events) except -1
     cdef int _dispatch(self, int fd, uint32_t generation, uint32_t events) except -1
+    cdef int _on_ticked(self) except -1
     cdef int _read_again(self) except -1
     cdef int _on_handler_fault(self, Timed owner) except -1
 

@@ -7,9 +7,10 @@
 # and cannot reset or half-close on purpose. Here a socket is registered once, edge-triggered, and a request on kept
 # connections costs its reads and writes and nothing else.
 #
-# Two rules keep it sound. A channel is read from `turn` alone, never from within another channel's handler, because all
-# share one buffer: whoever wants more calls `resume`. And a handler may close any channel at any time: events carry the
-# generation of the channel they were meant for.
+# Three rules keep it sound. A channel is read from `turn` alone, never from within another channel's handler, because
+# all share one buffer: whoever wants more calls `resume`. A handler may close any channel at any time: events carry the
+# generation of the channel they were meant for. And what a batch of events says is noted on all its channels before the
+# first handler runs: a handler that looks at another channel sees its end as soon as the kernel has told of it.
 # Next: _upstream.pyx and _downstream.pyx, the channels; _exchange.pyx, what goes on between them.
 
 import logging
@@ -68,6 +69,13 @@ cdef extern from "<time.h>" nogil:
     enum:
         CLOCK_MONOTONIC
 
+cdef extern from "<sys/ioctl.h>" nogil:
+    int ioctl(int fd, unsigned long request, ...)
+
+cdef extern from "<linux/sockios.h>" nogil:
+    enum:
+        SIOCOUTQ
+
 cdef extern from "<sys/socket.h>" nogil:
     struct msghdr:
         iovec* msg_iov
@@ -99,6 +107,10 @@ cdef enum:
     BUSY_BATCH = 4
     BUCKETS = 1024
     SPARE_OUT = 4096        # an emptied output buffer above this is given back
+    FIRST_ROOM = 1024       # descriptors that the table of channels has room for at first
+    MOST_OPEN = 1 << 30     # whatever the limit on descriptors says
+
+    GONE = EPOLLRDHUP | EPOLLHUP | EPOLLERR
 
 cdef int64_t TICK_NS = 10_000_000           # resolution of a deadline while requests are under way
 cdef int64_t IDLE_TICK_NS = 100_000_000     # and while there are none
@@ -150,7 +162,12 @@ cdef class Channel(Timed):
         """Takes `fd` over. A connecting socket reports through `_on_writable`, or `_on_failed`."""
         self.reactor = reactor
         self.fd = fd
-        return reactor.watch(self)
+        try:
+            return reactor.watch(self)
+        except BaseException:
+            self.fd = -1
+            c_close(fd)
+            raise
 
     cdef void close(self) noexcept:
         """Closes now; unsent output is lost. Safe at any time and more than once."""
@@ -254,6 +271,13 @@ cdef class Channel(Timed):
     cdef Py_ssize_t pending(self) noexcept:
         return self.out_end - self.out_start
 
+    cdef Py_ssize_t untaken(self) noexcept:
+        """What the peer has not taken yet, here and in the kernel. The kernel asks for more in large steps only: on the
+        pending bytes alone a slow peer looks like one that takes nothing."""
+        cdef int unsent = 0
+        ioctl(self.fd, SIOCOUTQ, &unsent)
+        return self.out_end - self.out_start + unsent
+
     cdef int _on_readable(self) except -1:
         return 0
 
@@ -356,9 +380,10 @@ cdef class Reactor:
         self.passing = passing
         self.again = []
         self.next_generation = FIRST_CHANNEL
-        self.open_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self.channels_size = self.open_limit + 1
-        self.channels = <void**> calloc(self.channels_size, sizeof(void*))
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self.open_limit = limit if 0 <= limit < MOST_OPEN else MOST_OPEN
+        self.channels_size = FIRST_ROOM
+        self.channels = <void**> calloc(FIRST_ROOM, sizeof(void*))
         self.buffer = <char*> malloc(RECEIVE_BYTES)
         self.buckets = <Deadline*> calloc(BUCKETS, sizeof(Deadline))
         if self.channels == NULL or self.buffer == NULL or self.buckets == NULL:
@@ -393,15 +418,16 @@ cdef class Reactor:
         cdef epoll_event event
         if on == listening.watched:
             return
-        listening.watched = on
         if on:
             self._add(listening.fd, LISTENING, EPOLLIN)
         else:
             epoll_ctl(self.epoll_fd, EPOLL_CTL_DEL, listening.fd, &event)
+        listening.watched = on
 
     def set_listenings(self, listenings):
         """Which Listening belongs to which descriptor."""
         for listening in listenings:
+            self._make_room((<Listening> listening).fd)
             self.channels[(<Listening> listening).fd] = <void*> listening
         self.listenings = tuple(listenings)  # keeps them alive: the table above only borrows
 
@@ -413,7 +439,23 @@ cdef class Reactor:
             raise OSError(errno, "epoll_ctl")
         return 0
 
+    cdef int _make_room(self, int fd) except -1:
+        # As far as descriptors are in use, not as far as they might be: some systems allow a thousand million.
+        cdef int size = self.channels_size
+        cdef void** grown
+        if fd < size:
+            return 0
+        size = max(fd + 1, 2 * size)
+        grown = <void**> realloc(self.channels, size * sizeof(void*))
+        if grown == NULL:
+            raise MemoryError
+        memset(grown + self.channels_size, 0, (size - self.channels_size) * sizeof(void*))
+        self.channels = grown
+        self.channels_size = size
+        return 0
+
     cdef int watch(self, Channel channel) except -1:
+        self._make_room(channel.fd)
         channel.generation = self.next_generation
         self.next_generation += 1
         if self.next_generation == 0:
@@ -508,6 +550,10 @@ cdef class Reactor:
         cdef uint64_t ticks
         self.now_ns = monotonic_ns()
         for i in range(count):
+            kind = <uint32_t> (events[i].data.u64 >> 32)
+            if kind >= FIRST_CHANNEL:
+                self._note(<int> (events[i].data.u64 & 0xFFFFFFFF), kind, events[i].events)
+        for i in range(count):
             fd = <int> (events[i].data.u64 & 0xFFFFFFFF)
             kind = <uint32_t> (events[i].data.u64 >> 32)
             if kind >= FIRST_CHANNEL:
@@ -523,29 +569,43 @@ cdef class Reactor:
                 ticked = True
         if self.again:
             self._read_again()
-        if ticked:
-            self._sweep()
-            self.passing._on_tick(self.now_ns)
-            if self.fast and self.now_ns - self.quiet_since_ns > QUIET_NS:
-                self._set_tick(False)
-        self.passing._on_pass()
+        try:
+            if ticked:
+                self._on_ticked()
+            self.passing._on_pass()
+        except BaseException:
+            self._on_handler_fault(None)
         return count
 
-    cdef int _dispatch(self, int fd, uint32_t generation, uint32_t events) except -1:
+    cdef int _on_ticked(self) except -1:
+        self._sweep()
+        self.passing._on_tick(self.now_ns)
+        if self.fast and self.now_ns - self.quiet_since_ns > QUIET_NS:
+            self._set_tick(False)
+        return 0
+
+    cdef Channel _meant_for(self, int fd, uint32_t generation):
         cdef Channel channel
-        cdef int outcome
-        cdef bint gone
         if self.channels[fd] == NULL:
-            return 0
+            return None
         channel = <Channel> self.channels[fd]
-        if channel.generation != generation:
+        return channel if channel.generation == generation else None
+
+    cdef int _note(self, int fd, uint32_t generation, uint32_t events) except -1:
+        cdef Channel channel = self._meant_for(fd, generation)
+        if channel is not None:
+            if events & GONE:
+                channel.peer_gone = True
+            if events & (EPOLLIN | GONE):
+                channel.readable = True
+        return 0
+
+    cdef int _dispatch(self, int fd, uint32_t generation, uint32_t events) except -1:
+        cdef Channel channel = self._meant_for(fd, generation)
+        cdef int outcome
+        if channel is None:
             return 0
         try:
-            gone = events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR) != 0 and not channel.peer_gone
-            if gone:
-                channel.peer_gone = True
-            if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
-                channel.readable = True
             if events & EPOLLOUT:
                 outcome = flush(channel) if channel.out_end > channel.out_start else 0
                 if outcome == 0:
@@ -554,7 +614,7 @@ cdef class Reactor:
                     channel._on_failed()
             if channel.readable and not channel.paused and channel.fd >= 0:
                 channel._on_readable()
-            if gone and channel.paused and channel.fd >= 0:
+            if events & GONE and channel.paused and channel.fd >= 0:
                 channel._on_peer_gone()
         except BaseException:
             self._on_handler_fault(channel)
