@@ -1,4 +1,7 @@
 # Connections to replicas and the pool they wait in between requests.
+#
+# Attributes are borrowed: whoever calls a method of an object that the call may let go of (a user of its connection, an
+# exchange of its client) holds it in a variable of its own meanwhile.
 
 from libc.stdint cimport int64_t, uint32_t
 
@@ -38,6 +41,7 @@ cdef class UpstreamConnection(Channel):
     cdef bint reused
     cdef bint request_open          # its request is not sent completely
     cdef bint spoken                # a byte of the answer has come
+    cdef bint broken                # a write was refused: an end that looks clean is none
     cdef int interims
     cdef HeadScan scan
     cdef bytearray partial          # of a head that is not complete

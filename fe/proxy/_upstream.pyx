@@ -108,23 +108,30 @@ cdef class UpstreamConnection(Channel):
     # --- events ------------------------------------------------------------------------------------------------------
 
     cdef int _on_writable(self) except -1:
+        cdef UpstreamUser user = self.user
         cdef int fault = 0
         cdef uint32_t size = sizeof(fault)
         if self.state == CONNECTING:
             getsockopt(self.fd, SOL_SOCKET, SO_ERROR, &fault, &size)
             if fault:
                 return self._fail(FAILED_CONNECT, "cannot connect")
-            return self.user._on_connected()
+            if self.peer_gone:
+                return self._fail(FAILED_CONNECT, "the replica closed the connection at once")
+            if self.readable:
+                return self._fail(FAILED_INVALID, "the replica spoke before it was asked")
+            return user._on_connected()
         if self.state == REFUSED:
             return self._fail(FAILED_CONNECT, "cannot connect")
-        if self.user is not None:
-            return self.user._on_drained()
+        if user is not None:
+            return user._on_drained()
         return 0
 
     cdef int _on_failed(self) except -1:
         # A write was refused. An answer may have come before that: the reading side decides, and ends the exchange.
+        # The error has been told now: to whoever reads, a reset looks like a clean end.
         if self.state == CONNECTING or self.state == REFUSED:
             return self._fail(FAILED_CONNECT, "cannot connect")
+        self.broken = True
         self.readable = True
         if not self.paused:
             self.resume()
@@ -153,7 +160,7 @@ cdef class UpstreamConnection(Channel):
             if n == -1:
                 return 0
             if n <= 0:
-                return self._on_end(n == 0)
+                return self._on_end(n == 0 and not self.broken)
             if self.state == IDLE:
                 # Bytes that nobody asked for (or a close with a rest): nothing that comes now can belong to a request.
                 self.pool._remove(self)
@@ -191,6 +198,7 @@ cdef class UpstreamConnection(Channel):
     # --- the answer --------------------------------------------------------------------------------------------------
 
     cdef int _on_bytes(self, char* data, Py_ssize_t n) except -1:
+        cdef UpstreamUser user
         cdef bytearray joined = None
         if self.partial is not None:
             joined = self.partial
@@ -203,10 +211,12 @@ cdef class UpstreamConnection(Channel):
         if self.state == BODY:
             return self._on_body_bytes(data, n)
         if self.state == RAW:
-            return self.user._on_piece(data, n, False)
+            user = self.user
+            return user._on_piece(data, n, False)
         return 0
 
     cdef int _on_head_bytes(self, char* data, Py_ssize_t n, bytearray joined) except -1:
+        cdef UpstreamUser user = self.user
         cdef ResponseHead response
         cdef Py_ssize_t end
         self.spoken = True
@@ -230,12 +240,12 @@ cdef class UpstreamConnection(Channel):
                 return self._on_head(response, data, n)
             if response.switches:
                 self.state = RAW
-                return self.user._on_switched(response, data, n)
+                return user._on_switched(response, data, n)
             self.interims += 1
             if self.interims > MOST_INTERIMS:
                 return self._fail(FAILED_INVALID, "the replica sent too many interim answers")
             if response.status == 103:
-                self.user._on_interim(response)
+                user._on_interim(response)
             if n == 0 or self.fd < 0:
                 return 0
 
@@ -282,10 +292,12 @@ cdef class UpstreamConnection(Channel):
         return self._pass_on(data, size)
 
     cdef int _pass_on(self, const char* data, Py_ssize_t n) except -1:
+        cdef UpstreamUser user = self.user
+        cdef ResponseHead response = self.response
         if self.told:
-            return self.user._on_piece(data, n, False) if n else 0
+            return user._on_piece(data, n, False) if n else 0
         self.told = True
-        return self.user._on_response(self.response, data, n, False)
+        return user._on_response(response, data, n, False)
 
     cdef int _finish(self, bint whole, const char* data, Py_ssize_t n) except -1:
         """The answer is complete; `whole`: nothing came after it. The connection is settled before the user is told."""
@@ -334,8 +346,8 @@ cdef class Pool:
             connection = <UpstreamConnection> idle.pop()
             self.idle_count -= 1
             connection.reused = True
-            if connection.incarnation != incarnation:
-                connection.close()
+            if connection.incarnation != incarnation or connection.readable:
+                connection.close()  # the replica is another one by now, or has closed (or said) something just now
                 continue
             if self.reactor.now_ns + self.idle_timeout_ns - connection.deadline.due_ns > STALE_NS:
                 # A server that is tired of waiting closes just about now: do not spend a request on finding out.
