@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint32_t
 from posix.uio cimport iovec
 
-from fe._core cimport Holder, Table
+from fe._core cimport Holder, Outcome as Grant, Table
 from fe.proxy._build cimport Peer
 from fe.proxy._head cimport HeadLimits, RequestHead, ResponseHead
 from fe.proxy._reactor cimport Channel, Passing, Reactor
@@ -49,6 +49,7 @@ cdef class Proxy(Passing):
     cdef list starved                   # exchanges without a descriptor for their connection
     cdef readonly int in_flight         # exchanges whose clients have not their answer yet
     cdef int _collect(self) except -1
+    cdef int _tell(self, Exchange exchange, Grant* grant) except -1
 
 
 cdef class Exchange(UpstreamUser):
@@ -81,8 +82,9 @@ cdef class Exchange(UpstreamUser):
     cdef int _on_expired(self) except -1
     cdef int _reach(self) except -1
     # its own
+    cdef int _ask(self, int64_t deadline_ns)
     cdef bint _find_again(self)
-    cdef int _wait(self, int64_t deadline_ns) except -1
+    cdef int _on_asked(self, int result, int64_t deadline_ns) except -1
     cdef int _refuse_for(self, int result) except -1
     cdef int _on_lease(self) except -1
     cdef int _send(self) except -1

@@ -15,7 +15,7 @@ from libc.stdint cimport int64_t, uint32_t
 
 from fe._core cimport (
     FE_GONE, FE_HELD, FE_NO_REPLICA, FE_NO_SLOT, FE_QUEUE_FULL, FE_WAITING,
-    Outcome as Grant, ReplicaAddress, lease_acquire, lease_cancel, lease_collect, lease_mail,
+    ReplicaAddress, lease_acquire, lease_cancel, lease_collect, lease_mail,
     lease_release, lease_retry, lease_try_acquire, monotonic_ns, replica_address, replica_failed, replica_succeeded,
     stat_add, stat_observe,
 )
@@ -151,39 +151,53 @@ cdef class Proxy(Passing):
 
     cdef int _on_pass(self) except -1:
         cdef list starved
+        cdef Exchange exchange
         if lease_mail(self.holder):
             self._collect()
         if self.starved and self.reactor.open_count < self.reactor.open_limit:
             starved, self.starved = self.starved, []
             for item in starved:
-                if (<Exchange> item).phase == REACHING:
-                    (<Exchange> item)._reach()
+                exchange = <Exchange> item
+                if exchange.phase == REACHING:
+                    try:
+                        exchange._reach()
+                    except Exception:
+                        log.exception("a request without a connection failed")
+                        exchange._on_fault()
         return 0
 
     cdef int _collect(self) except -1:
         """Hand-overs that have arrived: each waiting exchange learns where its lease is, or that its time is up."""
         cdef Grant[GRANTS] grants
-        cdef Exchange exchange
+        cdef list exchanges
         cdef int count, i
         while True:
             count = lease_collect(self.holder, grants, GRANTS)
             if count == 0:
                 return 0
+            # All are taken out before the first is told: slots whose time was up are free already, and whoever is told
+            # so may ask for another lease and be given the slot of one that has not been told yet.
+            exchanges = []
             for i in range(count):
-                exchange = <Exchange> self.waiting[grants[i].slot]
+                exchanges.append(self.waiting[grants[i].slot])
                 self.waiting[grants[i].slot] = None
-                try:
-                    if exchange is None:
-                        if grants[i].result == FE_HELD:
-                            lease_release(self.holder, grants[i].slot)
-                    elif grants[i].result == FE_HELD:
-                        exchange._on_granted(grants[i].replica)
-                    else:
-                        exchange._on_expired()
-                except Exception:
-                    log.exception("a granted request failed")
-                    if exchange is not None:
-                        exchange._on_fault()
+            for i in range(count):
+                self._tell(<Exchange> exchanges[i], &grants[i])
+
+    cdef int _tell(self, Exchange exchange, Grant* grant) except -1:
+        if exchange is None or exchange.phase != QUEUED:
+            if grant.result == FE_HELD:
+                lease_release(self.holder, grant.slot)
+            return 0
+        try:
+            if grant.result == FE_HELD:
+                exchange._on_granted(grant.replica)
+            else:
+                exchange._on_expired()
+        except Exception:
+            log.exception("a granted request failed")
+            exchange._on_fault()
+        return 0
 
 
 cdef class Exchange(UpstreamUser):
@@ -201,19 +215,17 @@ cdef class Exchange(UpstreamUser):
         proxy.in_flight += 1
         self.reactor.hurry()
         deadline = self.asked_ns + self.deployment.queue_wait_ns
-        result = lease_acquire(proxy.holder, self.deployment.index, self.deployment.generation, deadline,
-                               &self.slot, &self.replica)
+        result = self._ask(deadline)
         if result == FE_GONE and self._find_again():
-            result = lease_acquire(proxy.holder, self.deployment.index, self.deployment.generation, deadline,
-                                   &self.slot, &self.replica)
+            result = self._ask(deadline)
         stat_add(proxy.holder, self.deployment.index, COUNT_REQUESTS, 1)
-        if result == FE_HELD:
-            self.leased = True
-            return self._on_lease()
         if result == FE_WAITING:
             stat_add(proxy.holder, self.deployment.index, COUNT_QUEUED, 1)
-            return self._wait(deadline)
-        return self._refuse_for(result)
+        return self._on_asked(result, deadline)
+
+    cdef int _ask(self, int64_t deadline_ns):
+        return lease_acquire(self.proxy.holder, self.deployment.index, self.deployment.generation, deadline_ns,
+                             &self.slot, &self.replica)
 
     cdef bint _find_again(self):
         """The deployment was removed since the request was routed: the configuration of now may have another."""
@@ -230,11 +242,16 @@ cdef class Exchange(UpstreamUser):
         self.deployment = deployment
         return True
 
-    cdef int _wait(self, int64_t deadline_ns) except -1:
-        self.phase = QUEUED
-        self.proxy.waiting[self.slot] = self
-        self.expire_at(deadline_ns)
-        return 0
+    cdef int _on_asked(self, int result, int64_t deadline_ns) except -1:
+        if result == FE_HELD:
+            self.leased = True
+            return self._on_lease()
+        if result == FE_WAITING:
+            self.phase = QUEUED
+            self.proxy.waiting[self.slot] = self
+            self.expire_at(deadline_ns)
+            return 0
+        return self._refuse_for(result)
 
     cdef int _refuse_for(self, int result) except -1:
         """No lease and no place in the queue: the client hears why."""
@@ -250,15 +267,8 @@ cdef class Exchange(UpstreamUser):
     cdef int _on_expired(self) except -1:
         """Waited as long as it may - or its deployment was removed, and the configuration of now may have another."""
         cdef int64_t deadline = self.deadline.due_ns
-        cdef int result
         if monotonic_ns() < deadline and self._find_again():
-            result = lease_acquire(self.proxy.holder, self.deployment.index, self.deployment.generation, deadline,
-                                   &self.slot, &self.replica)
-            if result == FE_HELD:
-                return self._on_granted(self.replica)
-            if result == FE_WAITING:
-                return self._wait(deadline)
-            return self._refuse_for(result)
+            return self._on_asked(self._ask(deadline), deadline)
         if self.proxy.table.deployment(self.deployment.index).ready == 0:
             return self._refuse_for(FE_NO_REPLICA)
         return self._refuse(QUEUE_WAIT)
@@ -512,12 +522,9 @@ cdef class Exchange(UpstreamUser):
         deadline = min(monotonic_ns() + self.deployment.queue_wait_ns,
                        self.leased_ns + self.deployment.request_timeout_ns)
         result = lease_retry(self.proxy.holder, self.slot, deadline, &self.replica)
-        if result == FE_HELD:
-            self.leased = True
-            return self._on_lease()
-        if result == FE_WAITING:
-            return self._wait(deadline)
-        return self._refuse_for(result)
+        if result == FE_GONE and self._find_again():
+            result = self._ask(deadline)
+        return self._on_asked(result, deadline)
 
     cdef int _break_off(self, str reason) except -1:
         """The answer has begun and cannot be completed: the client must not take it for the whole."""
@@ -604,7 +611,7 @@ cdef class Exchange(UpstreamUser):
                 client._on_broken(self.phase != TUNNEL and not self.response.send_chunked)
             elif client._on_refused(REPLICA_TIMEOUT, "") == LOST:
                 return self._leave(499, "client_gone")
-        return self._leave(self.status if self.answered else 504, "replica_timeout")
+        return self._leave(self.status if self.status else 504, "replica_timeout")
 
     cdef int _on_fault(self) except -1:
         self._drop()
@@ -704,5 +711,9 @@ cdef int mirror(Exchange original) except -1:
     copy.request_id = original.request_id
     copy.body = original.body
     copy.started_ns = copy.asked_ns = original.started_ns
-    copy._on_lease()
+    try:
+        copy._on_lease()
+    except Exception:
+        log.exception("a mirrored request failed")
+        copy._on_fault()
     return 0
