@@ -26,7 +26,7 @@ cdef class Downstream(Client):
     cdef bint continue_due          # the client waits for 100 Continue
     cdef bint close_after
     cdef int64_t started_ns         # of the request, at its first byte
-    cdef Py_ssize_t out_mark        # pending output when the write deadline was last set
+    cdef Py_ssize_t out_mark        # output not taken when the write deadline was last set; 0: none is waited for
     cdef int64_t lingered           # bytes thrown away
     cdef Py_ssize_t waited          # bytes held while waiting for a lease, as counted in Proxy.waiting_bytes
     cdef int start(self, int fd) except -1

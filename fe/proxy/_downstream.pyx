@@ -109,6 +109,7 @@ cdef class Downstream(Client):
     cdef int _consume(self, char* data, Py_ssize_t n, bytearray owner) except -1:
         """Takes what the state can take; the rest is held. `owner` is what `data` points into, unless the reactor's."""
         cdef Py_ssize_t at = 0, used
+        cdef Exchange exchange
         while at < n and self.fd >= 0:
             if self.state == HEAD:
                 used = self._read_head(data + at, n - at)
@@ -116,7 +117,8 @@ cdef class Downstream(Client):
                 used = self._read_body(data + at, min(n - at, RECEIVE_BYTES))
             elif self.state == TUNNEL:
                 used = n - at
-                if self.exchange.feed(data + at, used, False) == BLOCKED:
+                exchange = self.exchange
+                if exchange.feed(data + at, used, False) == BLOCKED:
                     self.pause()
             elif self.state == LINGER:
                 used = n - at
@@ -227,11 +229,12 @@ cdef class Downstream(Client):
 
     cdef int _begin_streamed(self, int64_t length) except -1:
         """The body is not read on before there is a lease - but for what is held, to notice a client that leaves."""
+        cdef Exchange exchange = self.exchange
         self.state = WAIT
         self.expire_at(0)
-        self.exchange.streamed = True
-        self.exchange.body_length = length
-        self.exchange.start()
+        exchange.streamed = True
+        exchange.body_length = length
+        exchange.start()
         return self._check_gone()
 
     cdef void _hold_waiting(self) noexcept:
@@ -321,29 +324,33 @@ cdef class Downstream(Client):
         return 0
 
     cdef int _stream(self, const char* data, Py_ssize_t n) except -1:
+        cdef Exchange exchange = self.exchange
         cdef int outcome
         if self.body_done:
             self.state = ANSWER
             self.pause()
-            self.expire_at(0)
-        outcome = self.exchange.feed(data, n, self.body_done)
+            if self.out_mark == 0:  # else an early answer is waiting to be taken, and that is what the time is for
+                self.expire_at(0)
+        outcome = exchange.feed(data, n, self.body_done)
         if outcome == BLOCKED:
             self.pause()
         return self._check_gone() if self.body_done else 0
 
     cdef int _on_body_wanted(self) except -1:
         cdef bytearray first
+        cdef Exchange exchange = self.exchange
         if self.state == WAIT:
             self._leave_waiting()
             self.state = STREAM
-            self.expire_at(self.reactor.now_ns + self.proxy.body_timeout_ns)
             self.body_mark = self.body_bytes
+            if self.out_mark == 0:
+                self.expire_at(self.reactor.now_ns + self.proxy.body_timeout_ns)
             if self.continue_due:
                 self._send_continue()
             first = self.body
             self.body = None
             if first:
-                if self.exchange.feed(PyByteArray_AS_STRING(first), PyByteArray_GET_SIZE(first), False) == BLOCKED:
+                if exchange.feed(PyByteArray_AS_STRING(first), PyByteArray_GET_SIZE(first), False) == BLOCKED:
                     self.pause()
                     return 0
         if self.state == STREAM or self.state == TUNNEL:
@@ -402,7 +409,7 @@ cdef class Downstream(Client):
 
     cdef void _expect_taking(self) noexcept:
         """Output is pending: the client has to take some of it in time."""
-        self.out_mark = self.pending()
+        self.out_mark = self.untaken()
         self.expire_at(self.reactor.now_ns + self.proxy.write_timeout_ns)
 
     cdef int _on_switched(self, bytes data) except -1:
@@ -538,6 +545,7 @@ cdef class Downstream(Client):
         return 0
 
     cdef int _on_writable(self) except -1:
+        cdef Exchange exchange = self.exchange
         if self.out_mark == 0:
             return 0
         self.out_mark = 0
@@ -545,12 +553,12 @@ cdef class Downstream(Client):
             return self._shut()
         if self.state == FLUSH:
             return self._next()
-        if self.exchange is not None:
+        if exchange is not None:
             if self.state == STREAM:
                 self.expire_at(self.reactor.now_ns + self.proxy.body_timeout_ns)
             else:
                 self.expire_at(0)
-            return self.exchange.on_client_drained()
+            return exchange.on_client_drained()
         return 0
 
     cdef int _on_peer_gone(self) except -1:
@@ -574,7 +582,7 @@ cdef class Downstream(Client):
 
     cdef int _on_deadline(self, int64_t now_ns) except -1:
         if self.out_mark:
-            if self.pending() < self.out_mark:
+            if self.untaken() < self.out_mark:
                 self._expect_taking()
                 return 0
             return self._on_stuck()
