@@ -64,6 +64,8 @@ cdef int64_t NEIGHBOUR_CHECK_NS = 100_000_000
 cdef int64_t ABSENT_NS = 100_000_000    # a worker that is not there for this long is stood in for
 cdef int64_t SILENT_NS = 1_000_000_000  # and one that gives no sign of life for this long
 cdef int64_t DRAIN_IDLE_NS = 1_000_000_000
+cdef int64_t REST_NS = 100_000_000      # before the system is asked again for what it did not have
+cdef int64_t REPEAT_NS = 10_000_000_000  # between two warnings of the same kind
 cdef uint32_t COUNT_CONNECTIONS = model.COUNTER_INDEX["connections"]
 cdef uint32_t COUNT_LINES_LOST = model.COUNTER_INDEX["access_lines_lost"]
 
@@ -83,6 +85,8 @@ cdef class Server(Proxy):
     cdef readonly int clients
     cdef int clients_most, descriptors_most
     cdef int64_t checked_ns, drain_ends_ns
+    cdef int64_t rests_until_ns         # no accepting before
+    cdef int64_t warned_ns              # when it was last said that accepting pauses
     cdef uint64_t lines_lost            # access lines, as far as they are counted
 
     def __init__(self, holder, runtime, on_end):
@@ -137,7 +141,7 @@ cdef class Server(Proxy):
             self.access_log = AccessLog(self.runtime.log_fd)
             self.log_json = self.runtime.log_json
         elif not wanted and self.access_log is not None:
-            self.access_log.close()
+            self.access_log.close(0)    # its thread writes the rest: nobody waits for a slow sink here
             self.access_log = None
 
     # --- accepting ---------------------------------------------------------------------------------------------------
@@ -165,6 +169,7 @@ cdef class Server(Proxy):
             if errno in (EINTR, ECONNABORTED, EPROTO):
                 return True
             if errno in (EMFILE, ENFILE, ENOBUFS, ENOMEM):
+                self.rests_until_ns = self.reactor.now_ns + REST_NS
                 self._pause_accepting(os.strerror(errno))
             elif errno != EAGAIN:
                 log.error("cannot accept: %s", os.strerror(errno))
@@ -174,9 +179,9 @@ cdef class Server(Proxy):
         client = Downstream.__new__(Downstream)
         client.proxy = self
         client.peer = self._find_peer(&address)
-        self.clients += 1
-        stat_add(self.holder, self.table.unrouted, COUNT_CONNECTIONS, 1)
         client.start(fd)
+        self.clients += 1   # not before the reactor has it: `_on_closed` counts down
+        stat_add(self.holder, self.table.unrouted, COUNT_CONNECTIONS, 1)
         return True
 
     cdef Peer _find_peer(self, sockaddr_storage* address):
@@ -199,15 +204,18 @@ cdef class Server(Proxy):
         return peer
 
     cdef int _pause_accepting(self, str why) except -1:
+        cdef int64_t now_ns = self.reactor.now_ns
         if self.accepting:
-            log.warning("accepting pauses: %s (%d connections)", why, self.reactor.open_count)
+            if self.warned_ns == 0 or now_ns - self.warned_ns >= REPEAT_NS:
+                self.warned_ns = now_ns
+                log.warning("accepting pauses: %s (%d connections)", why, self.reactor.open_count)
             self._watch_all(False)
         return 0
 
     cdef int _accept_again(self) except -1:
-        if not self.accepting and not self.draining and not self._is_full():
-            self._watch_all(True)
-        return 0
+        if self.accepting or self.draining or self._is_full() or self.reactor.now_ns < self.rests_until_ns:
+            return 0
+        return self._watch_all(True)
 
     cdef int _watch_all(self, bint on) except -1:
         self.accepting = on
