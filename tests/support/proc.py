@@ -45,6 +45,12 @@ def name(pid: int) -> str:
         return ""
 
 
+def sleeps(pid: int) -> int:
+    """How often the process has gone to sleep of its own will: one that spins never does."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", status, re.MULTILINE)[0])
+
+
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
     with contextlib.suppress(ProcessLookupError):  # it may have been quicker
         os.kill(pid, number)

@@ -1,0 +1,224 @@
+"""Corners of the data path: two things at once on one connection, refusals in mid-upload, resources that run out.
+
+Owns: cases in which an exchange ends within a call from one of its own connections, or in which several events meet
+in one turn of a worker's loop (a worker that is stopped and goes on finds them together). A worker must survive them
+all: its process id is the same afterwards, its leases are back.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from tests.support import proc, scripts, wire
+from tests.support.backends import Backend, Exchange
+from tests.support.client import Client, request
+from tests.support.fe_process import FeProcess, deployment, endpoint, free_port, wait_for
+from tests.support.wire import EndedError
+
+WRITE_TIMEOUT = 1.0  # seconds
+LIMITS = {"write_timeout_ms": int(WRITE_TIMEOUT * 1000)}
+LARGE = 200_000  # more than is collected
+UPGRADE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "a" * 24,
+}
+
+
+@pytest.fixture(scope="module")
+def fe(backend: Backend) -> Iterator[FeProcess]:
+    model = endpoint([backend.address], websocket=True)
+    down = endpoint([f"127.0.0.1:{free_port()}"], "down", "/down")
+    with FeProcess({"endpoints": [model, down], "limits": LIMITS}) as one:
+        yield one
+
+
+@pytest.fixture(autouse=True)
+def survived(fe: FeProcess) -> Iterator[None]:
+    before = fe.workers()
+    yield
+    fe.wait_idle()
+    assert fe.workers() == before
+
+
+def _large(target: str, framing: str) -> bytes:
+    if framing == "length":
+        return request(target, "POST", b"x" * LARGE)
+    head = request(target, "POST", headers={"Transfer-Encoding": "chunked"})
+    return head + b"%x\r\n%s\r\n0\r\n\r\n" % (LARGE, b"x" * LARGE)
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_a_large_upload_that_is_refused_at_once(fe: FeProcess, framing: str) -> None:
+    """No replica, so the answer comes from within the asking; the rest of the body is read and the connection kept."""
+    with fe.client() as client:
+        for _ in range(3):
+            assert client.exchange(_large("/down", framing)).status == 503
+        assert client.get("/canary/refused").body == b"canary"
+
+
+def test_a_websocket_whose_client_vanishes_while_the_replica_sends(fe: FeProcess, backend: Backend) -> None:
+    def flood(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        while True:
+            exchange.send(b"x" * 20_000)
+
+    backend.on("/flood", flood)
+    for _ in range(10):
+        with fe.client() as client:
+            client.send(request("/flood", headers=UPGRADE))
+            assert client.read_head().start[1] == "101"
+            client.stream.exactly(100_000)
+            client.reset()
+        fe.wait_idle()
+
+
+def test_a_slow_reader_is_not_cut_off(fe: FeProcess, backend: Backend) -> None:
+    """It takes little, but always something: the limit is for those that take nothing."""
+    backend.on("/slowly", scripts.source(32 << 20))
+    with Client(fe.address, rcvbuf=16384) as client:
+        client.stream.record = False
+        client.send(request("/slowly"))
+        client.read_head()
+        end = time.monotonic() + 3 * WRITE_TIMEOUT
+        while time.monotonic() < end:
+            client.stream.exactly(8192)
+            time.sleep(WRITE_TIMEOUT / 50)
+        client.stream.exactly(8 << 20)
+
+
+def test_an_early_answer_that_nobody_takes(fe: FeProcess, backend: Backend) -> None:
+    """The upload ends while the client owes fe the taking of its answer: that limit still holds."""
+    blocked = threading.Event()
+
+    def early(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (64 << 20))
+        left = 64 << 20
+        while left:
+            if not select.select([], [exchange.sock], [], 0.3)[1]:
+                blocked.set()
+            exchange.send(b"x" * (1 << 20))
+            left -= 1 << 20
+        exchange.close()
+
+    backend.on("/early-unread", early)
+    with Client(fe.address, rcvbuf=4096) as client:
+        client.send(request("/early-unread", "POST", headers={"Content-Length": str(LARGE)}) + b"x" * (LARGE // 2))
+        assert blocked.wait(15)
+        client.send(b"x" * (LARGE // 2))
+        fe.wait_idle()
+
+
+def test_a_reset_found_by_writing_is_no_end_of_an_answer(fe: FeProcess, backend: Backend) -> None:
+    """The answer's end would be the connection's, the upload is stuck: the reset is first seen by the write."""
+    gate = threading.Event()
+
+    def early(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 200 OK\r\n\r\npart")
+        exchange.wait(gate)
+        exchange.reset()
+
+    backend.on("/early-reset", early)
+    with fe.client() as client:
+        client.send(request("/early-reset", "POST", headers={"Content-Length": str(80 << 20)}))
+        client.read_head()
+        assert client.read_chunk() == b"part"
+        client.sock.setblocking(False)
+        while select.select([], [client.sock], [], 0.5)[1]:
+            client.sock.send(b"x" * 65536)
+        client.sock.settimeout(20)
+        gate.set()
+        with pytest.raises(EndedError):
+            client.read_chunk()
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """What happens in the block, the process finds at once when it goes on."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_for(lambda: proc.state(pid) == "T", "stopped")
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("rest", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale"], ids=["close", "bytes"])
+def test_an_unused_connection_speaks_as_a_request_comes(fe: FeProcess, backend: Backend, rest: bytes) -> None:
+    """One that closes, or says something unasked, is not taken for the request that is found beside it."""
+    connections: list[wire.Stream] = []
+
+    def remember(exchange: Exchange) -> None:
+        connections.append(exchange.stream)
+        scripts.answer(b"right")(exchange)
+
+    backend.on("/beside", remember)
+    with fe.client() as client:
+        for _ in range(5):
+            assert client.post("/beside", b"x").body == b"right"
+            with stopped(fe.worker_of(client)):
+                client.send(request("/beside", "POST", b"x"))
+                if rest:
+                    connections[-1].sock.sendall(rest)
+                else:
+                    connections[-1].sock.shutdown(1)
+            assert client.read_response().body == b"right"
+
+
+def test_no_descriptor_for_a_client(fe: FeProcess) -> None:
+    """The system has none although fe counts on some: it waits for one, it does not ask for it all the time."""
+    (pid,) = fe.workers()
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with fe.client() as client:
+            client.send(request("/canary/descriptor"))
+            wait_for(lambda: "accepting pauses" in fe.output(), "accepting pauses")
+            before = proc.sleeps(pid)
+            wait_for(lambda: proc.sleeps(pid) >= before + 5, "the worker sleeps meanwhile")
+            assert fe.output().count("accepting pauses") == 1
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+            assert client.read_response("GET").body == b"canary"
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_deployment_is_removed_while_many_wait(backend: Backend) -> None:
+    """All of its waiters learn so in one turn and go to wait for the other, which is busy too: each has its own place.
+
+    The controller gives a queue some time to empty before it removes it: as long as a request may take, here short. The
+    requests that keep both replicas busy time out before that, but the replicas go on with them.
+    """
+    gates = {name: threading.Event() for name in ("blue", "green")}
+    for name, gate in gates.items():
+        backend.on(f"/{name}", scripts.held(gate, scripts.answer()))
+    times = {"request_timeout_ms": 500, "abandon_timeout_ms": 20000, "max_queue_wait_ms": 20000}
+    both = [deployment([backend.address], name, max_concurrent_requests_per_instance=1, **times) for name in gates]
+    model = {"name": "model", "auth_mode": "none", "routes": [{"path_prefix": "/"}]}
+    before = {**model, "traffic": {"blue": 100}, "deployments": both}
+    after = {**model, "traffic": {"green": 100}, "deployments": both[1:]}
+    with FeProcess({"endpoints": [before], "drain_timeout": 1}) as fe, ExitStack() as stack:
+        for name in gates:
+            busy = stack.enter_context(fe.client())
+            assert busy.get(f"/{name}", azureml_model_deployment=name).status == 504
+        clients = [stack.enter_context(fe.client()) for _ in range(6)]
+        for number, client in enumerate(clients):
+            client.send(request(f"/moved/{number}"))
+        fe.wait_metric("fe_queue_depth", 6)
+        fe.reload({"endpoints": [after]})
+        fe.wait_metric("fe_queue_depth", 6, deployment="green")
+        for gate in gates.values():
+            gate.set()
+        assert [client.read_response("GET").status for client in clients] == [200] * 6
+        assert all(len(backend.seen(f"/moved/{number}")) == 1 for number in range(6))
+        fe.wait_idle()
