@@ -8,7 +8,7 @@ Read `_build.pxd` for the interface.
 """
 
 import os
-from email.utils import formatdate
+from time import gmtime
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -291,6 +291,8 @@ cdef bytes build_switch_head(ResponseHead response, bytes request_id, bytes clie
 
 # --- Dates and ids ---------------------------------------------------------------------------------------------------
 
+cdef tuple DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+cdef tuple MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 cdef bytes _date_text = b""
 cdef time_t _date_second = -1
 
@@ -299,7 +301,10 @@ cdef bytes _date():
     global _date_text, _date_second
     cdef time_t now = time(NULL)
     if now != _date_second:
-        _date_text = formatdate(now, usegmt=True).encode("ascii")
+        then = gmtime(now)  # not strftime: its names follow the locale
+        day, month = DAYS[then.tm_wday], MONTHS[then.tm_mon - 1]
+        text = f"{day}, {then.tm_mday:02d} {month} {then.tm_year} {then.tm_hour:02d}:{then.tm_min:02d}:{then.tm_sec:02d}"
+        _date_text = f"{text} GMT".encode("ascii")
         _date_second = now
     return _date_text
 
