@@ -303,8 +303,8 @@ cdef bytes _date():
     if now != _date_second:
         then = gmtime(now)  # not strftime: its names follow the locale
         day, month = DAYS[then.tm_wday], MONTHS[then.tm_mon - 1]
-        text = f"{day}, {then.tm_mday:02d} {month} {then.tm_year} {then.tm_hour:02d}:{then.tm_min:02d}:{then.tm_sec:02d}"
-        _date_text = f"{text} GMT".encode("ascii")
+        clock = f"{then.tm_hour:02d}:{then.tm_min:02d}:{then.tm_sec:02d}"
+        _date_text = f"{day}, {then.tm_mday:02d} {month} {then.tm_year} {clock} GMT".encode("ascii")
         _date_second = now
     return _date_text
 
