@@ -171,6 +171,7 @@ class LocalPeer:
         self.stopped: list[str] = []
         self.refuse: str | None = None  # an error that every Spawn meets
         self._watched: set[int] = set()  # pidfds
+        self._closed = False
 
     def send(self, message: model.ToSupervisor) -> None:
         loop = asyncio.get_running_loop()
@@ -190,7 +191,8 @@ class LocalPeer:
         return {key: process.pid for key, process in self.processes.items() if key not in self.stopped}
 
     def close(self) -> None:
-        """Ends all at once; nobody is told."""
+        """Ends all at once; nobody is told, and nothing that was asked for is started any more."""
+        self._closed = True
         for pidfd in list(self._watched):
             self._unwatch(pidfd)
         for process in self.processes.values():
@@ -203,6 +205,8 @@ class LocalPeer:
         os.close(pidfd)
 
     def _spawn(self, message: model.Spawn) -> None:
+        if self._closed:
+            return
         if self.refuse is not None:
             self.host.on_spawned(model.Spawned(message.id, 0, self.refuse))
             return
