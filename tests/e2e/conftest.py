@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support import scripts
+from tests.support import proc, scripts
 from tests.support.backends import Backend, Exchange, ok
-from tests.support.fe_process import FeProcess, endpoint
+from tests.support.fe_process import FeProcess, endpoint, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -30,5 +30,11 @@ def _by_prefix(exchange: Exchange) -> None:
 def fe(backend: Backend) -> Iterator[FeProcess]:
     model = endpoint([backend.address], max_concurrent_requests_per_instance=512, max_body_bytes=2_000_000)
     small = endpoint([backend.address], "small", "/small", max_body_bytes=1000)
-    with FeProcess({"endpoints": [model, small]}) as one:
+    with FeProcess({"endpoints": [model, small], "limits": {"upstream_idle_ms": 500}}) as one:
+        with one.client() as client:
+            assert client.get("/barrier").status == 200
+        worker = one.workers()[0]
+        files = proc.open_files(worker)
         yield one
+        wait_for(lambda: proc.open_files(worker) <= files, "every descriptor is given back")
+        assert one.workers() == [worker]

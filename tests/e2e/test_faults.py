@@ -227,6 +227,24 @@ def test_the_end_costs_nothing_that_was_accepted(replicas: list[Backend], number
     assert fe.survivors() == []
 
 
+def test_the_end_waits_for_those_who_wait(replicas: list[Backend]) -> None:
+    """Requests that are served or stand in the queue when the signal comes are answered."""
+    gate = threading.Event()
+    replicas[0].on("/waits", scripts.held(gate, scripts.answer()))
+    with FeProcess(_config(replicas[:1]), workers=2) as fe, ExitStack() as stack:
+        clients = [stack.enter_context(fe.client()) for _ in range(CAPACITY * 3)]
+        for client in clients:
+            client.send(request("/waits"))
+        fe.wait_metric("fe_queue_depth", CAPACITY * 2)
+        fe.signal(signal.SIGTERM)
+        wait_for(lambda: not fe.ready(), "it drains")
+        gate.set()
+        for client in clients:
+            answer = client.read_response("GET")
+            assert (answer.status, answer.closes) == (200, True)
+        assert fe.process.wait(20) == 0
+
+
 def test_a_second_signal_ends_it_at_once(replicas: list[Backend]) -> None:
     gate = threading.Event()
     replicas[0].on("/never", scripts.silent(gate))

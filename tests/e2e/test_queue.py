@@ -8,6 +8,7 @@ Crashes of fe's own processes are in test_faults.py.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ ENDPOINTS: dict[str, tuple[int, dict[str, Any]]] = {
     "hang-finish": (1, {"request_timeout_ms": 200}),
     "hang-abort": (1, {"request_timeout_ms": 200, "on_disconnect": "abort"}),
     "stop": (1, {"request_timeout_ms": 300, "on_disconnect": "abort"}),
+    "short": (1, {"request_timeout_ms": 600}),
     "unlimited": (2, {"max_concurrent_requests_per_instance": 0}),
     "grow": (1, {}),
     "refuse": (2, {"max_concurrent_requests_per_instance": 4}),
@@ -137,6 +139,8 @@ def test_capacity_is_used_and_never_exceeded(ground: Ground) -> None:
         load.wait_more(500)
     assert load.failures == []
     assert [backend.peak for backend in ground.backends] == [2, 2, 2]
+    ids = [one.header("x-request-id") for backend in ground.backends for one in backend.requests]
+    assert len(set(ids)) == len(ids)  # also across workers, which were forked from one process
 
 
 @_on("fifo")
@@ -213,6 +217,25 @@ def test_an_answer_that_stops_in_the_middle(ground: Ground) -> None:
     client.ended()
     ground.wait_idle()
     gates[1].set()
+
+
+@_on("short")
+def test_an_answer_may_take_longer_than_the_limit_of_its_silences(ground: Ground) -> None:
+    gates = [threading.Event() for _ in range(1000)]
+    ground.on("long", scripts.events(gates))
+    client = ground.send("long")[0]
+    client.read_head()
+    start = time.monotonic()
+    for number, gate in enumerate(gates):
+        if time.monotonic() - start > 1.2:  # twice the limit
+            break
+        gate.set()
+        assert client.read_chunk() == b"data: %d\n\n" % number
+        time.sleep(0.01)
+    for gate in gates:
+        gate.set()
+    while client.read_chunk():
+        pass
 
 
 @_on("unlimited")
