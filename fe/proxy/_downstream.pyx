@@ -142,7 +142,8 @@ cdef class Downstream(Client):
         """How much of `data` a complete head took; 0 while it is not complete."""
         cdef Py_ssize_t end = find_head_end(&self.scan, data, n, &self.proxy.limits, False)
         cdef RequestHead head
-        if self.started_ns == 0:
+        if self.started_ns == 0 and (end != 0 or n > self.scan.skipped):
+            # Empty lines alone are no request yet: such a client is still idle.
             self.started_ns = monotonic_ns()
             if end == 0:
                 self.expire_at(self.reactor.now_ns + self.proxy.header_timeout_ns)
