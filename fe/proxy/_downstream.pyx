@@ -266,6 +266,7 @@ cdef class Downstream(Client):
     cdef Py_ssize_t _read_body(self, char* data, Py_ssize_t n) except -1:
         """How much of `data` belonged to the body."""
         cdef Py_ssize_t used, size
+        cdef int64_t announced = 0
         if self.head.framing == BODY_LENGTH:
             used = size = <Py_ssize_t> min(<int64_t> n, self.body_left)
             self.body_left -= used
@@ -275,10 +276,11 @@ cdef class Downstream(Client):
             if used < 0:
                 self._on_bad_body(MALFORMED)
                 return n
+            announced = self.decoder.left  # a chunk's size says what is too much before it has come
         self.body_bytes += size
         if self.state == DISCARD:
             self._on_discarded()
-        elif self.body_bytes > self.exchange.deployment.max_body_bytes:
+        elif self.body_bytes + announced > self.exchange.deployment.max_body_bytes:
             self._on_bad_body(TOO_LARGE)
             return n
         elif self.state == STREAM:

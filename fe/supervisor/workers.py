@@ -175,7 +175,8 @@ class Workers:
 
     def _note_drained(self, seat: Seat, status: int, held: int) -> None:
         code = os.waitstatus_to_exitcode(status)
-        if held or code == EXIT_CUT_OFF:
+        # One that ended by itself knows better: what it still held were exchanges whose clients have their answer.
+        if code == EXIT_CUT_OFF or (held and code != EXIT_OK):
             self.exit_code = EXIT_CUT_OFF
             log.warning(f"worker {seat.index} {describe_exit(status)}; requests were cut off", held=held)
         elif code != EXIT_OK and not seat.murdered and code != -signal.SIGTERM:

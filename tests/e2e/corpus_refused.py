@@ -232,6 +232,7 @@ CHUNKS = [
     _chunks("trailer with a null", b"5\r\nhello\r\n0\r\nX: \0\r\n\r\n"),
     _chunks("folded trailer", b"5\r\nhello\r\n0\r\nX: 1\r\n 2\r\n\r\n"),
     refused("chunks: trailers without an end", chunked(b"5\r\nhello\r\n0\r\n" + b"X: y\r\n" * 20000), ((400, 431),)),
+    refused("chunks: a chunk that announces too much", chunked(b"1e8481\r\nx"), (413,)),
     refused("chunks: a chunk far over the limit", chunked(b"7fffffffffffffff\r\n"), ((400, 413),)),
 ]
 

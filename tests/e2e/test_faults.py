@@ -271,6 +271,18 @@ def test_drain_timeout_cuts_off(replicas: list[Backend]) -> None:
     gate.set()
 
 
+def test_a_drain_does_not_wait_for_replicas_that_nobody_listens_to(replicas: list[Backend]) -> None:
+    """Its client has had its 504: nothing is cut off, although the replica still works on it."""
+    gate = threading.Event()
+    replicas[0].on("/late", scripts.silent(gate))
+    model = endpoint([replicas[0].address], request_timeout_ms=200)
+    with FeProcess({"endpoints": [model]}, workers=2) as fe, fe.client() as client:
+        assert client.get("/late").status == 504
+        assert fe.metric("fe_in_flight") == 1
+        assert fe.stop() == 0
+    gate.set()
+
+
 def test_killed_itself_it_leaves_nothing(replicas: list[Backend]) -> None:
     with FeProcess(_config(replicas), workers=2) as fe:
         os.kill(fe.process.pid, signal.SIGKILL)
