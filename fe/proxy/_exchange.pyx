@@ -152,9 +152,7 @@ cdef class Proxy(Passing):
     cdef int _on_pass(self) except -1:
         cdef list starved
         cdef Exchange exchange
-        if lease_mail(self.holder):
-            self._collect()
-        if self.starved and self.reactor.open_count < self.reactor.open_limit:
+        if self.starved and (self.reactor.open_count < self.reactor.open_limit or self.pool.idle_count):
             starved, self.starved = self.starved, []
             for item in starved:
                 exchange = <Exchange> item
@@ -164,6 +162,9 @@ cdef class Proxy(Passing):
                     except Exception:
                         log.exception("a request without a connection failed")
                         exchange._on_fault()
+        # Last: a place given back above may have gone to a waiter of this worker, and nobody rings for that.
+        if lease_mail(self.holder):
+            self._collect()
         return 0
 
     cdef int _collect(self) except -1:
@@ -185,7 +186,7 @@ cdef class Proxy(Passing):
                 self._tell(<Exchange> exchanges[i], &grants[i])
 
     cdef int _tell(self, Exchange exchange, Grant* grant) except -1:
-        if exchange is None or exchange.phase != QUEUED:
+        if exchange is None:
             if grant.result == FE_HELD:
                 lease_release(self.holder, grant.slot)
             return 0

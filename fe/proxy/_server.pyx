@@ -156,7 +156,10 @@ cdef class Server(Proxy):
         return 0
 
     cdef bint _is_full(self):
-        return self.clients >= self.clients_most or self.reactor.open_count >= self.descriptors_most
+        if self.clients >= self.clients_most:
+            return True
+        # A client goes before a connection that waits for a next request.
+        return self.reactor.open_count >= self.descriptors_most and not self.pool.evict()
 
     cdef bint _accept(self, Listening listening) except -1:
         """Accepts one client; False: there is none, or none can be taken."""
