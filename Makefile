@@ -89,10 +89,10 @@ $(VENV)/.extensions: $(VENV)/.made $(CYTHON) setup.py
 	@FE_BUILD=release $(PY) setup.py --quiet build_ext --inplace
 	@touch $@
 
-# After the extensions: what is compiled already is not compiled again by the installation in place.
+# After the extensions, and without them (none): pip builds into a folder of its own and would compile each a second time.
 $(VENV)/.installed: pyproject.toml setup.py | $(VENV)/.extensions
 	@echo "fe: dependencies"
-	@FE_BUILD=release $(PY) $(PIP) install --no-build-isolation --editable '.[dev]'
+	@FE_BUILD=none $(PY) $(PIP) install --no-build-isolation --editable '.[dev]'
 	@touch $@
 
 # A build of the whole package beside the one in place; what is no longer in fe/ must not linger there.

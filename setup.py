@@ -1,7 +1,8 @@
 """Extension modules only; everything else about the package stands in pyproject.toml.
 
 FE_BUILD selects the variant: `release` (default), `debug` (assertions and the named crash points that the tests
-kill processes at) or `coverage` (line tracing). Every fe/**/*.pyx is an extension; nothing has to be listed here.
+kill processes at) or `coverage` (line tracing); `none` leaves the extensions out, for an installation in place beside
+those that are compiled already. Every fe/**/*.pyx is an extension; nothing has to be listed here.
 """
 
 import os
@@ -15,6 +16,7 @@ VARIANTS = {
     "release": {"cflags": ["-O3", "-g0", "-DNDEBUG"], "macros": []},
     "debug": {"cflags": ["-O1", "-g", "-UNDEBUG"], "macros": [("FE_DEBUG", "1")]},
     "coverage": {"cflags": ["-O1", "-g", "-UNDEBUG"], "macros": [("CYTHON_TRACE_NOGIL", "1")]},
+    "none": {"cflags": [], "macros": []},
 }
 
 BUILD = os.environ.get("FE_BUILD", "release")
@@ -33,7 +35,7 @@ DIRECTIVES = {
     "linetrace": BUILD == "coverage",
 }
 
-SOURCES = sorted(Path("fe").rglob("*.pyx"))
+SOURCES = sorted(Path("fe").rglob("*.pyx")) if BUILD != "none" else []
 HEADERS = sorted(str(path) for path in Path("fe").rglob("*.h"))
 JOBS = min(len(SOURCES), len(os.sched_getaffinity(0))) or 1
 
