@@ -25,6 +25,8 @@ cdef void chunks_start(ChunkDecoder* decoder, bint bounded) noexcept nogil
 # Consumes up to n bytes; PIECE_DATA is given as often as there are slices. Call while *consumed < n.
 cdef int next_piece(ChunkDecoder* decoder, const char* data, Py_ssize_t n, Py_ssize_t* consumed,
                     const char** body, Py_ssize_t* body_length) noexcept nogil
+# What is still to come of the chunk whose size line has been read.
+cdef int64_t announced(const ChunkDecoder* decoder) noexcept nogil
 
 cdef enum: CHUNK_HEAD_ROOM = 18
 cdef int put_chunk_head(char* out, Py_ssize_t length) noexcept nogil   # bytes written, CRLF included; length > 0

@@ -46,6 +46,10 @@ cdef void chunks_start(ChunkDecoder* decoder, bint bounded) noexcept nogil:
     decoder.bounded = bounded
 
 
+cdef int64_t announced(const ChunkDecoder* decoder) noexcept nogil:
+    return decoder.left if decoder.state == DATA else 0
+
+
 cdef int next_piece(ChunkDecoder* decoder, const char* data, Py_ssize_t n, Py_ssize_t* consumed,
                     const char** body, Py_ssize_t* body_length) noexcept nogil:
     cdef Py_ssize_t at = 0

@@ -20,7 +20,7 @@ from fe._core cimport monotonic_ns, stat_add
 from fe.proxy._access cimport Facts, build_line
 from fe.proxy._auth cimport key_matches
 from fe.proxy._build cimport UPSTREAM_CHUNKED, new_request_id
-from fe.proxy._chunked cimport PIECE_DATA, PIECE_DONE, PIECE_ERROR, chunks_start, next_piece
+from fe.proxy._chunked cimport PIECE_DATA, PIECE_DONE, PIECE_ERROR, announced, chunks_start, next_piece
 from fe.proxy._exchange cimport BLOCKED, LOST, TAKEN, count_reason, count_status, mirror
 from fe.proxy._head cimport BODY_CHUNKED, BODY_LENGTH, METHOD_HEAD, find_head_end, head_problem, parse_request
 from fe.proxy._reactor cimport RECEIVE_BYTES
@@ -266,7 +266,7 @@ cdef class Downstream(Client):
     cdef Py_ssize_t _read_body(self, char* data, Py_ssize_t n) except -1:
         """How much of `data` belonged to the body."""
         cdef Py_ssize_t used, size
-        cdef int64_t announced = 0
+        cdef int64_t due = 0
         if self.head.framing == BODY_LENGTH:
             used = size = <Py_ssize_t> min(<int64_t> n, self.body_left)
             self.body_left -= used
@@ -276,11 +276,11 @@ cdef class Downstream(Client):
             if used < 0:
                 self._on_bad_body(MALFORMED)
                 return n
-            announced = self.decoder.left  # a chunk's size says what is too much before it has come
+            due = announced(&self.decoder)  # a chunk's size says what is too much before it has come
         self.body_bytes += size
         if self.state == DISCARD:
             self._on_discarded()
-        elif self.body_bytes + announced > self.exchange.deployment.max_body_bytes:
+        elif self.body_bytes + due > self.exchange.deployment.max_body_bytes:
             self._on_bad_body(TOO_LARGE)
             return n
         elif self.state == STREAM:
