@@ -52,8 +52,6 @@ static uint32_t fe_check_slot(const fe_view *v, const fe_deployment *d, uint32_t
         && get64(&v->slots[i].word) == word) bad |= FE_MARKED_SLOTS;
     if (state == FE_SLOT_EXPIRED) return bad;
     if (v->slots[i].seq >= d->seq) bad |= FE_ORDERED;
-    if (fe_deployment_state(d->word) == FE_DEPLOYMENT_FREE
-        || fe_slot_generation(word) != fe_deployment_generation(d->word)) bad |= FE_REFERRING;
     if (state == FE_SLOT_WAITING) return bad;
     if (fe_slot_replica(word) >= v->header->replicas || !fe_member_of(v, d, fe_slot_replica(word)))
         return bad | FE_REFERRING;
@@ -70,6 +68,11 @@ static uint32_t fe_check_slots(const fe_view *v, const fe_deployment *d, uint32_
             uint64_t word = get64(&v->slots[i].word);
             uint32_t state = fe_slot_state(word);
             if (state == FE_SLOT_FREE || fe_slot_deployment(word) != self) continue;
+            if (state != FE_SLOT_EXPIRED && (fe_deployment_state(d->word) == FE_DEPLOYMENT_FREE
+                || fe_slot_generation(word) != fe_deployment_generation(d->word))) {
+                bad |= FE_REFERRING; /* and as in the recount it counts for nothing */
+                continue;
+            }
             bad |= fe_check_slot(v, d, i, word, counts);
             *held += state == FE_SLOT_HELD || state == FE_SLOT_GRANTED;
             *waiting += state == FE_SLOT_WAITING;

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import runpy
-import struct
 
 import pytest
 
@@ -57,9 +56,14 @@ class Scene:
     def lowest_level(self) -> int:
         return self.get("fe_deployment", self.deployment, "level_head")
 
+    def marks(self) -> slice:
+        """The waiter's mailbox."""
+        words = self.get("fe_header", 0, "mail_words")
+        offset = self.get("fe_header", 0, "at_mail") + 8 * words
+        return slice(offset, offset + 8 * words)
+
     def unmark(self) -> None:
-        offset = self.get("fe_header", 0, "at_mail") + 8 * self.get("fe_header", 0, "mail_words")
-        self.memory[offset : offset + 8] = struct.pack("<Q", 0)
+        self.memory[self.marks()] = bytes(len(self.memory[self.marks()]))
 
 
 @pytest.fixture
@@ -127,6 +131,25 @@ def test_every_invariant_is_among_them():
 def test_what_is_found_says_where(scene):
     scene.add("fe_deployment", scene.deployment, "in_flight", 1)
     assert scene.table.check() == [f"1: {_core.INVARIANTS[0]} (deployment {scene.deployment})"]
+
+
+def test_a_lease_of_an_earlier_generation_is_not_counted(scene):
+    """It can only be a mistake, and must not become another deployment's."""
+    scene.put("fe_slot", 1, "word", word(3, scene.deployment, scene.members[1], scene.generation + 1))
+    scene.table.repair()
+    assert [found.partition(":")[0] for found in scene.table.check()] == ["9"]
+    assert scene.table.deployment(scene.deployment).in_flight == 4
+    assert [scene.table.replica(member).in_flight for member in scene.members] == [2, 2]
+    assert len(scene.waiter.collect()) == 2, "its place has gone to the next"
+
+
+def test_collecting_clears_the_marks(scene):
+    """Those of slots taken up, and those whose news `cancel` has taken already."""
+    scene.holder.release(1)
+    assert scene.waiter.cancel(scene.waiting[1])[0] == _core.HELD
+    assert any(scene.memory[scene.marks()])
+    assert len(scene.waiter.collect()) == 1
+    assert not any(scene.memory[scene.marks()])
 
 
 CACHES = [

@@ -7,7 +7,7 @@ import select
 
 import pytest
 
-from tests.core.tables import bench
+from tests.core.tables import SMALL, bench
 
 
 def test_nothing_before_the_first(bench):
@@ -33,8 +33,8 @@ def test_too_large_changes_nothing(bench):
 
 def test_readers_see_one_version_whole():
     """Two processes; whatever is read while the other publishes was published so, and is never older than before."""
-    with bench() as made:
-        size, rounds = made.table.limits.config_bytes, 3000
+    with bench(SMALL._replace(config_bytes=1 << 20)) as made:  # a copy takes long enough to be overtaken
+        size, rounds = made.table.limits.config_bytes, 400
         started, starter = os.pipe()
         pid = os.fork()
         if pid == 0:
