@@ -374,10 +374,12 @@ static inline void fe_ring_them(const fe_view *v, fe_rings *rings) {
     if (rings->control) fe_ring((int32_t)get32((uint32_t *)&v->header->control_eventfd));
 }
 
-/* Rings whoever has marks, whether or not it was rung for them: its ringer may have died in between. */
+/* Rings whoever has marks, whether or not it was rung for them: its ringer may have died in between. No record tells
+ * whether the controller still has to hear of an ejection or of a record freed, so it looks in any case. */
 static inline void fe_ring_marked(const fe_view *v) {
     for (uint32_t i = 0; i < v->header->holders; i++)
         if (get64(&v->holders[i].summary)) fe_ring((int32_t)get32((uint32_t *)&v->holders[i].eventfd));
+    fe_ring((int32_t)get32((uint32_t *)&v->header->control_eventfd));
 }
 
 /* ---- Statistics -------------------------------------------------------------------------------------------------- */

@@ -201,6 +201,7 @@ class Machine(RuleBasedStateMachine):
         self.table.repair()
         for deployment in range(LIMITS.deployments):
             self.twin.recount(deployment)
+        self.twin.control = True
 
     # --- After every step
 

@@ -311,4 +311,5 @@ class Twin:
             self.recount(deployment)
         for key in mine:
             del self.slots[key]
+        self.control = True  # a death may have come before that bell
         return dropped
