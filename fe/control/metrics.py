@@ -64,7 +64,7 @@ COUNTS_OF_ROUTER: Final = {
 }
 HISTOGRAM_HELP: Final = {
     "total": ("fe_request_duration_seconds", "From the first byte of a request to the last byte of its answer."),
-    "queue": ("fe_queue_duration_seconds", "Waiting for a place at a replica."),
+    "queue": ("fe_queue_duration_seconds", "Waiting for a place at a replica, in vain or not."),
     "replica": ("fe_replica_duration_seconds", "From the lease to the response head of the replica."),
 }
 

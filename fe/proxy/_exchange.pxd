@@ -101,6 +101,7 @@ cdef class Exchange(UpstreamUser):
     cdef int _end(self, int status, str reason) except -1
     cdef int _close_books(self) except -1
     cdef int _account(self, int status, str reason) except -1
+    cdef int64_t _waited(self, int64_t now)
     cdef int _write_line(self, int64_t now) except -1
 
 cdef int mirror(Exchange original) except -1

@@ -665,13 +665,17 @@ cdef class Exchange(UpstreamUser):
         stat_add(holder, record, COUNT_REQUEST_BYTES, self.request_bytes)
         stat_add(holder, record, COUNT_RESPONSE_BYTES, self.response_bytes)
         stat_observe(holder, record, TOTAL, now - self.started_ns)
-        if self.leased_ns:
-            stat_observe(holder, record, QUEUE, self.leased_ns - self.asked_ns)
+        if self.leased_ns or self.phase == QUEUED:  # who waited in vain has waited too
+            stat_observe(holder, record, QUEUE, self._waited(now))
             if self.answered_ns:
                 stat_observe(holder, record, REPLICA, self.answered_ns - self.leased_ns)
         if self.proxy.access_log is not None:
             self._write_line(now)
         return 0
+
+    cdef int64_t _waited(self, int64_t now):
+        """For a place at a replica, until there was one or no more hope of one."""
+        return (self.leased_ns or now) - self.asked_ns
 
     cdef int _write_line(self, int64_t now) except -1:
         cdef Facts facts
@@ -680,8 +684,8 @@ cdef class Exchange(UpstreamUser):
         facts.request_bytes = self.request_bytes
         facts.response_bytes = self.response_bytes
         facts.total_ns = now - self.started_ns
-        facts.queue_ns = self.leased_ns - self.asked_ns if self.leased_ns else 0
-        facts.model_ns = self.answered_ns - self.leased_ns if self.answered_ns and self.leased_ns else 0
+        facts.queue_ns = self._waited(now)
+        facts.model_ns = (self.answered_ns or now) - self.leased_ns if self.leased_ns else 0
         self.proxy.access_log.add(build_line(
             self.proxy.log_json, self.head, self.peer, self.request_id,
             self.endpoint.name, self.deployment.name, self.reason, &facts,

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from pathlib import Path
+from typing import Any
 
 from tests.support import scripts
 from tests.support.backends import Backend
@@ -71,6 +73,29 @@ def test_the_access_log_has_a_line_for_each_request(tmp_path: Path) -> None:
     assert "secret" not in file.read_text()
 
 
-def _access_lines(file: Path) -> list[dict[str, object]]:
+def test_time_spent_in_vain_is_time_too(tmp_path: Path) -> None:
+    """Who did not get a place has waited for it all the same, and a replica that never answers has had its time."""
+    file = tmp_path / "fe.log"
+    gate = threading.Event()
+    limits = {"max_concurrent_requests_per_instance": 1, "max_queue_wait_ms": 200, "request_timeout_ms": 2000}
+    with Backend() as replica:
+        replica.on("/never", scripts.silent(gate))
+        log = {"format": "json", "access": True, "file": str(file)}
+        with FeProcess({"endpoints": [endpoint([replica.address], **limits)], "log": log}) as fe, fe.client() as first:
+            first.send(request("/never"))
+            fe.wait_metric("fe_in_flight", 1)
+            with fe.client() as second:
+                assert second.get("/waits").status == 503
+            assert first.read_response().status == 504
+            wait_for(lambda: len(_access_lines(file)) == 2, "two lines")
+            assert fe.metric("fe_queue_duration_seconds_sum") >= 0.2
+            gate.set()
+        waited, hung = _access_lines(file)
+    assert 200 <= waited["queue_ms"] <= waited["total_ms"]
+    assert waited["model_ms"] == 0
+    assert 2000 <= hung["model_ms"] <= hung["total_ms"]
+
+
+def _access_lines(file: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     return [line for line in lines if "total_ms" in line]
