@@ -371,6 +371,8 @@ cdef class Downstream(Client):
         """Malformed or too large, found while reading: no lease was taken for a collected body."""
         cdef Exchange exchange = self.exchange
         self.close_after = True
+        if self.state == DISCARD:
+            return self._shut()     # its answer has gone already
         if self.state == STREAM:
             return exchange.refuse_request(answer)
         return self._refuse(answer, exchange.endpoint, exchange.deployment)

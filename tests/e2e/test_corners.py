@@ -55,7 +55,11 @@ def _large(target: str, framing: str) -> bytes:
     if framing == "length":
         return request(target, "POST", b"x" * LARGE)
     head = request(target, "POST", headers={"Transfer-Encoding": "chunked"})
-    return head + b"%x\r\n%s\r\n0\r\n\r\n" % (LARGE, b"x" * LARGE)
+    return head + _chunk(LARGE) + b"0\r\n\r\n"
+
+
+def _chunk(size: int) -> bytes:
+    return b"%x\r\n%s\r\n" % (size, b"x" * size)
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
@@ -65,6 +69,21 @@ def test_a_large_upload_that_is_refused_at_once(fe: FeProcess, framing: str) -> 
         for _ in range(3):
             assert client.exchange(_large("/down", framing)).status == 503
         assert client.get("/canary/refused").body == b"canary"
+
+
+@pytest.mark.parametrize("target", ["/down", "/api/v1/endpoint/unknown/score"])
+@pytest.mark.parametrize("where", ["at once", "later"])
+def test_the_unwanted_rest_of_a_body_is_malformed(fe: FeProcess, target: str, where: str) -> None:
+    """The answer has gone already: nothing is left but to close."""
+    head = request(target, "POST", headers={"Transfer-Encoding": "chunked"})
+    with fe.client() as client:
+        if where == "later":
+            assert client.exchange(head + _chunk(LARGE)).status >= 404
+            client.try_send(b"no chunk" + request("/canary/hidden"))
+        else:
+            client.send(head + _chunk(LARGE) + b"no chunk" + request("/canary/hidden"))
+            assert client.read_response().status >= 404
+        assert client.ended()
 
 
 def test_a_websocket_whose_client_vanishes_while_the_replica_sends(fe: FeProcess, backend: Backend) -> None:
