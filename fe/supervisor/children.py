@@ -108,8 +108,10 @@ def _be_child(
     except BaseException:
         _log_crash()
     finally:
-        _flush()
-        os._exit(code & 0xFF)
+        try:
+            _flush()
+        finally:  # whatever happens: this process must not go on as a second supervisor
+            os._exit(code & 0xFF)
 
 
 def _log_crash() -> None:
@@ -121,7 +123,8 @@ def _log_crash() -> None:
 
 def _flush() -> None:
     """os._exit flushes nothing."""
-    for flush in (logging.shutdown, sys.stdout.flush, sys.stderr.flush):
+    streams = [stream for stream in (sys.stdout, sys.stderr) if stream is not None]  # None: was closed at the start
+    for flush in (logging.shutdown, *(stream.flush for stream in streams)):
         try:
             flush()
         except BaseException:  # noqa: S112 - the child ends here; there is nobody left to tell

@@ -32,6 +32,14 @@ def test_a_drain_finishes_requests_and_ends_in_order(tmp_path, number):
         assert ends < events.index("replica term")
 
 
+def test_children_end_properly_without_standard_output(tmp_path):
+    """Started with it closed, a child once ran on as a second supervisor."""
+    with serving(tmp_path, before=["sh", "-c", 'exec "$@" >&-', "sh"]) as served:
+        served.signal(signal.SIGTERM)
+        assert served.ended() == 0
+        assert "Traceback" not in served.log()
+
+
 def test_a_second_signal_ends_everything_at_once(tmp_path):
     with serving(tmp_path) as served:
         bridge = served.bridge()
