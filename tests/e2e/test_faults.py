@@ -105,9 +105,12 @@ def _check_whole(fe: FeProcess, replicas: list[Backend]) -> None:
 def _clients_of(fe: FeProcess, stack: ExitStack, worker: int, count: int) -> list[Client]:
     """Clients whose connections this worker holds."""
     clients = [stack.enter_context(fe.client()) for _ in range(16 * count)]
-    wait_for(lambda: sum(map(len, fe.connections().values())) >= len(clients), "all are accepted")
+    own = {client.sock.getsockname()[1] for client in clients}
+    wait_for(lambda: own <= set().union(*fe.connections().values()), "all are accepted")
     ports = fe.connections()[worker]
-    return [client for client in clients if client.sock.getsockname()[1] in ports][:count]
+    found = [client for client in clients if client.sock.getsockname()[1] in ports][:count]
+    assert len(found) == count
+    return found
 
 
 def test_leases_come_back_before_the_worker_does(replicas: list[Backend]) -> None:
