@@ -105,8 +105,9 @@ def _run_requests(fe: FeProcess, sent: list[bytes]) -> list[int]:
     for client, data in zip(clients, sent, strict=True):
         client.try_send(data)
     with fe.client() as barrier:
-        for _ in range(3):
+        for _ in range(3):  # a client's FIN means that it has gone: not before everything is answered
             assert barrier.get("/barrier").status == 200
+            fe.wait_idle()
     good = []
     for client, data in zip(clients, sent, strict=True):
         with contextlib.suppress(OSError):  # it may be closed already
