@@ -297,7 +297,10 @@ def _environment(reader: Reader, node: Node, place: Place, _field: Field) -> Any
     values: dict[str, str] = {}
     for name, at, value in entries(reader, node, place):
         if not _VARIABLE.fullmatch(name):
-            problem(reader, at, "is not the name of an environment variable: letters, digits and _")
+            if ":" in name:  # `{TOKEN:text}` is all name and no value: it is not for everyone to see
+                problem(reader, place, "has a name with a colon in it; write a blank behind the colon")
+            else:
+                problem(reader, at, "is not the name of an environment variable: letters, digits and _")
         elif not isinstance(value, Scalar):
             wrong_type(reader, value, at, "text", show=False)
         elif "\0" in value.text:

@@ -125,14 +125,25 @@ def read_fields(
             if read is not INVALID and read is not None:
                 values[field.name] = read
         elif name not in others:
-            home = HOMES.get(name)
-            if home is None and not reader.findings.many:
-                home = did_you_mean(name, [*fields, *aliases, *others])
-            reader.findings.problem(at, "is not a key that is known here", home or "")
+            _unknown(
+                reader, name, place, at, [*fields, *aliases, *others], any(f.kind == "secret" for f in fields.values())
+            )
     for field in fields.values():
         if field.required and not any(aliases.get(name, name) == field.name for name in node.entries):
             reader.findings.problem(place, f"the key {field.name!r} is missing ({field.meta.description})")
     return values
+
+
+def _unknown(reader: Reader, name: str, place: Place, at: Place, known: list[str], secrets: bool) -> None:
+    """A key that is none. Beside secrets it may be one itself: `{primary:text}`, without a blank, is a key."""
+    near = did_you_mean(name, known)
+    if secrets and (":" in name or not near):
+        reader.findings.problem(
+            place, "has a key that is not known here", f"write {known[0]}: and a blank, then the value"
+        )
+        return
+    home = HOMES.get(name) or ("" if reader.findings.many else near)
+    reader.findings.problem(at, "is not a key that is known here", home)
 
 
 def entries(reader: Reader, node: source.Mapping, place: Place) -> Iterator[tuple[str, Place, source.Node]]:
