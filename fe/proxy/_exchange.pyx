@@ -560,7 +560,10 @@ cdef class Exchange(UpstreamUser):
         """The client has left: a place in the queue is given up, work at a replica is finished or aborted."""
         self.client = None
         if self.phase == TUNNEL:
-            self.upstream.close()
+            if self.upstream.unsent():
+                self.upstream.abort()   # the replica has to learn of it before its place is given away
+            else:
+                self.upstream.close()
             self._give_back()
             return self._end(self.status, None)
         return self._leave(499, "client_gone")

@@ -40,6 +40,7 @@ cdef class Channel(Timed):
     cdef int send_bytes(self, bytes data) except -1
     cdef Py_ssize_t pending(self) noexcept
     cdef Py_ssize_t untaken(self) noexcept
+    cdef Py_ssize_t unsent(self) noexcept
     cdef int _on_readable(self) except -1
     cdef int _on_writable(self) except -1
     cdef int _on_peer_gone(self) except -1

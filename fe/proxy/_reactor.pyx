@@ -75,6 +75,7 @@ cdef extern from "<sys/ioctl.h>" nogil:
 cdef extern from "<linux/sockios.h>" nogil:
     enum:
         SIOCOUTQ
+        SIOCOUTQNSD
 
 cdef extern from "<sys/socket.h>" nogil:
     struct msghdr:
@@ -274,9 +275,15 @@ cdef class Channel(Timed):
     cdef Py_ssize_t untaken(self) noexcept:
         """What the peer has not taken yet, here and in the kernel. The kernel asks for more in large steps only: on the
         pending bytes alone a slow peer looks like one that takes nothing."""
-        cdef int unsent = 0
-        ioctl(self.fd, SIOCOUTQ, &unsent)
-        return self.out_end - self.out_start + unsent
+        cdef int queued = 0
+        ioctl(self.fd, SIOCOUTQ, &queued)
+        return self.out_end - self.out_start + queued
+
+    cdef Py_ssize_t unsent(self) noexcept:
+        """What has not left for the peer yet, because it does not read: an end sent now would stay behind it."""
+        cdef int queued = 0
+        ioctl(self.fd, SIOCOUTQNSD, &queued)
+        return self.out_end - self.out_start + queued
 
     cdef int _on_readable(self) except -1:
         return 0

@@ -190,7 +190,7 @@ cdef class UpstreamConnection(Channel):
         self.user = None
         self.response = None
         self.state = ENDED
-        self.close()
+        self.reset()
         if user is not None:
             user._on_upstream_failed(failure, problem)
         return 0
@@ -315,7 +315,10 @@ cdef class UpstreamConnection(Channel):
             self.pool._put(self)
         else:
             self.state = ENDED
-            self.close()
+            if self.request_open:
+                self.reset()    # else an end would wait behind what the replica does not read any more
+            else:
+                self.close()
         if told:
             return user._on_piece(data, n, True)
         return user._on_response(response, data, n, True)

@@ -102,6 +102,33 @@ def test_a_websocket_whose_client_vanishes_while_the_replica_sends(fe: FeProcess
         fe.wait_idle()
 
 
+def test_a_websocket_whose_client_leaves_a_replica_that_does_not_read(fe: FeProcess, backend: Backend) -> None:
+    """The place is free again, so the replica must have been told: not behind all that it has not read."""
+    gate = threading.Event()
+
+    def deaf(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        exchange.wait(gate)
+
+    backend.on("/deaf", deaf)
+    with fe.client() as client:
+        client.send(request("/deaf", headers=UPGRADE))
+        assert client.read_head().start[1] == "101"
+        _fill(client)
+        client.reset()
+    fe.wait_idle()
+    assert backend.busy == 0
+    gate.set()
+
+
+def _fill(client: Client) -> None:
+    """Sends until nobody takes more."""
+    client.sock.setblocking(False)
+    while select.select([], [client.sock], [], 0.5)[1]:
+        client.sock.send(b"x" * 65536)
+    client.sock.settimeout(20)
+
+
 def test_a_slow_reader_is_not_cut_off(fe: FeProcess, backend: Backend) -> None:
     """It takes little, but always something: the limit is for those that take nothing."""
     backend.on("/slowly", scripts.source(32 << 20))
@@ -152,10 +179,7 @@ def test_a_reset_found_by_writing_is_no_end_of_an_answer(fe: FeProcess, backend:
         client.send(request("/early-reset", "POST", headers={"Content-Length": str(80 << 20)}))
         client.read_head()
         assert client.read_chunk() == b"part"
-        client.sock.setblocking(False)
-        while select.select([], [client.sock], [], 0.5)[1]:
-            client.sock.send(b"x" * 65536)
-        client.sock.settimeout(20)
+        _fill(client)
         gate.set()
         with pytest.raises(EndedError):
             client.read_chunk()
