@@ -7,15 +7,16 @@ that replicas are full and the queue is in use the whole time.
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ import pytest
 from tests.support import scripts
 from tests.support.backends import Backend, Exchange
 from tests.support.client import Client, request
-from tests.support.fe_process import Config, FeProcess, deployment, endpoint, wait_for
+from tests.support.fe_process import Config, FeProcess, deployment, endpoint, free_port, wait_for
 from tests.support.load import Load
 
 WORKERS, REPLICAS, CAPACITY, CLIENTS = 4, 20, 4, 100
@@ -243,8 +244,7 @@ def test_the_end_waits_for_those_who_wait(replicas: list[Backend]) -> None:
         wait_for(lambda: not fe.ready(), "it drains")
         gate.set()
         for client in clients:
-            answer = client.read_response("GET")
-            assert (answer.status, answer.closes) == (200, True)
+            assert client.read_response("GET").status == 200
         assert fe.process.wait(20) == 0
 
 
@@ -319,8 +319,7 @@ def test_descriptors_run_out() -> None:
 
 
 def _run(fe: FeProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [os.path.join(os.path.dirname(sys.executable), "fe-serve"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=fe.env)
+    return subprocess.run([fe.command, *arguments], capture_output=True, text=True, timeout=30, check=False, env=fe.env)
 
 
 def test_a_busy_port(fe: FeProcess) -> None:
@@ -331,15 +330,17 @@ def test_a_busy_port(fe: FeProcess) -> None:
         assert client.get("/").status == 200
 
 
-def test_too_little_memory(fe: FeProcess, replicas: list[Backend]) -> None:
-    greedy = {**fe.config, **_config(replicas), "limits": {"replicas": 1_000_000, "holders": 1024, "slots": 1_000_000}}
-    file = fe.file.with_name("greedy.yaml")
-    fe_file, fe.file = fe.file, file
-    fe.write(greedy)
-    fe.file = fe_file
-    ended = _run(fe, "--config", str(file))
-    assert ended.returncode in (2, 3)
-    assert ended.stderr.strip()
+def test_too_little_memory(fe: FeProcess, tmp_path: Path) -> None:
+    """The table does not fit: said at the start, with figures, instead of a death in the middle of the work."""
+    where = {"listen": f"127.0.0.1:{free_port()}", "admin": f"127.0.0.1:{free_port()}"}
+    greedy = {**fe.config, **where, "limits": {"replicas": 1_000_000, "holders": 256, "slots": 1 << 20}}
+    file = tmp_path / "greedy.yaml"
+    file.write_text(json.dumps(greedy))
+    command = ["prlimit", "--as=2000000000", fe.command, "--config", str(file)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=fe.env)
+    assert ended.returncode == 3
+    assert "memory" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,11 @@ def test_time_spent_in_vain_is_time_too(tmp_path: Path) -> None:
     """Who did not get a place has waited for it all the same, and a replica that never answers has had its time."""
     file = tmp_path / "fe.log"
     gate = threading.Event()
-    limits = {"max_concurrent_requests_per_instance": 1, "max_queue_wait_ms": 200, "request_timeout_ms": 2000}
+    limits: dict[str, Any] = {
+        "max_concurrent_requests_per_instance": 1,
+        "max_queue_wait_ms": 200,
+        "request_timeout_ms": 2000,
+    }
     with Backend() as replica:
         replica.on("/never", scripts.silent(gate))
         log = {"format": "json", "access": True, "file": str(file)}

@@ -86,6 +86,7 @@ class FeProcess:
         wait: bool = True,
         open_files: int | None = None,
     ) -> None:
+        self.command = str(Path(sys.executable).parent / "fe-serve")
         self.folder = tempfile.TemporaryDirectory(prefix="fe-e2e-")
         self.mark = uuid.uuid4().hex
         self.port, self.admin_port = free_port(), free_port()
@@ -108,7 +109,7 @@ class FeProcess:
     # --- start and end ---
 
     def _launch(self) -> subprocess.Popen[bytes]:
-        command = [str(Path(sys.executable).parent / "fe-serve"), "--config", str(self.file)]
+        command = [self.command, "--config", str(self.file)]
         if self.open_files:
             command = ["prlimit", f"--nofile={self.open_files}", *command]
         with self.log.open("ab") as log:
