@@ -140,8 +140,7 @@ class Supervisor:
             log.info(f"listening on {where}")
         for admin in self._sockets.admin:
             log.info(f"admin on {describe(admin)}")
-        table_mb = round(self._table.size / 1e6, 1)
-        log.info("starting", workers=settings.workers, table_mb=table_mb, descriptors=raised)
+        log.info("starting", workers=settings.workers, descriptors=raised)
         self._notifier.status("starting")
         children.freeze_memory()
 
@@ -384,10 +383,12 @@ def _with_log_reopening(main: Callable[[], int], reopen: Callable[[], None] | No
 
 
 def _create_table(limits: Limits) -> Table:
+    # Said first: every page is touched, which takes a while where the limits are very large.
+    log.info("making the shared table", table_mb=round(Table.size_of(limits) / 1e6, 1))
     try:
         return Table.create(limits)
     except MemoryError as error:
-        raise ResourceError(f"too little memory for the table: {error}; lower `limits` or give it more") from error
+        raise ResourceError(f"too little memory for the table: {error}") from error
 
 
 def _eventfd() -> int:
