@@ -1,6 +1,6 @@
 """Runs in the debug build, driven by test_crash.py: every scenario is killed at every point it passes, and judged.
 
-Owns: forking, arming, what the supervisor does after a death (also killed and begun anew), and the answers on stdout,
+Owns: how often and where, what the supervisor does after a death (also killed and begun anew), the answers on stdout,
 one line of JSON for each line on stdin. Never: what is arranged or done (the scenarios), nor what must hold (world.py).
 Forks and never execs: a death costs about a millisecond. The n-th child dies at the n-th point; the first that survives
 ends the scenario, and its trace says which points there are.
@@ -9,7 +9,6 @@ ends the scenario, and its trace says which points there are.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 import traceback
@@ -17,7 +16,8 @@ from collections.abc import Callable
 from itertools import count
 
 from fe import _core
-from tests.core import control_scenarios, worker_scenarios  # noqa: F401 (they fill SCENARIOS)
+from tests.core import control_scenarios, finders, worker_scenarios  # noqa: F401 (they fill SCENARIOS)
+from tests.core.actor import Actor
 from tests.core.scenario import SCENARIOS, Scenario
 from tests.core.world import VICTIM, World
 
@@ -28,37 +28,10 @@ HANG_S = 60  # of a whole scenario: a lock that nobody frees must end the run, n
 passed: set[str] = set()  # points at which something died, over all scenarios
 
 
-class ChildError(AssertionError):
-    """A forked child failed in another way than by dying where it was told to."""
-
-
-def in_child(act: Callable[[], object], after: int) -> list[str] | None:
+def in_child(act: Callable[[], object], after: int) -> set[str] | None:
     """Runs `act` in a child that is killed at the `after`-th point. The points it passed if it survives, else None."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            os.close(read)
-            _core.crash_arm(after)
-            act()
-            points = _core.crash_passed()
-            _core.crash_arm(0)
-            os.write(write, json.dumps(sorted(set(points))).encode())
-            status = 0
-        except BaseException:
-            os.write(write, traceback.format_exc().encode())
-        finally:
-            os._exit(status)
-    os.close(write)
-    with open(read, "rb") as pipe:
-        said = pipe.read().decode()
-    _, status = os.waitpid(pid, 0)
-    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-        return None
-    if status != 0:
-        raise ChildError(said or f"status {status}")
-    return list(json.loads(said))
+    actor = Actor(act, after).wait()
+    return None if actor.dead else set(actor.points)
 
 
 def mend(world: World, scenario: Scenario) -> None:
@@ -99,7 +72,7 @@ def run(scenario: Scenario) -> dict[str, object]:
         world.bench.close()
         if points is not None:
             passed.update(points)
-            return {"deaths": after - 1, "points": points}
+            return {"deaths": after - 1, "points": sorted(points)}
     raise AssertionError
 
 
@@ -113,12 +86,30 @@ def judge_totals(before: _core.DeploymentLoad, world: World) -> None:
         assert 0 <= getattr(after, field) - getattr(before, field) <= most, field
 
 
+def find(name: str) -> dict[str, object]:
+    """A death inside or outside the lock at every point; `name` is the first to come along, recovery the second."""
+    for after in count(1):
+        assert after < MOST_POINTS, "no end of points"
+        world = finders.arrange()
+        world.ready_again()
+        points = in_child(lambda world=world: finders.act(world), after)  # type: ignore[misc]
+        finders.FINDERS[name](world)
+        world.read_mail(rung=False)
+        assert world.table.check() == []
+        mend(world, Scenario(finders.arrange, finders.act))
+        world.judge()
+        world.bench.close()
+        if points is not None:
+            return {"deaths": after - 1}
+    raise AssertionError
+
+
 def answer(name: str) -> dict[str, object]:
     if name == "points":
         return {"compiled": _core.crash_points(), "passed": sorted(passed)}
     signal.alarm(HANG_S)
     try:
-        return run(SCENARIOS[name])
+        return find(name.removeprefix("find ")) if name.startswith("find ") else run(SCENARIOS[name])
     except AssertionError:
         return {"failure": traceback.format_exc()}
     finally:

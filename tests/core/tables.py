@@ -46,6 +46,10 @@ class Bench:
     def eventfd(self, holder: int) -> int:
         return self._eventfds[holder]
 
+    def bell(self, holder: int) -> int:
+        """The descriptor itself, to sleep on."""
+        return self._eventfds[holder]
+
     def rung(self, holder: int) -> bool:
         """Whether this holder was rung since the last look."""
         return _read(self._eventfds[holder])

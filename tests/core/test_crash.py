@@ -10,6 +10,7 @@ import pytest
 
 from tests.core import control_scenarios, worker_scenarios  # noqa: F401 (they fill SCENARIOS)
 from tests.core.debug import Runner
+from tests.core.finders import FINDERS
 from tests.core.scenario import SCENARIOS
 
 
@@ -24,6 +25,13 @@ def test_a_death_at_any_point_is_mended(runner, name):
     answer = runner.ask(name)
     assert "failure" not in answer, answer["failure"]
     assert answer["deaths"] > 0
+
+
+@pytest.mark.parametrize("name", FINDERS)
+def test_whoever_finds_a_torn_lock_mends_it(runner, name):
+    answer = runner.ask(f"find {name}")
+    assert "failure" not in answer, answer["failure"]
+    assert answer["deaths"] > 20
 
 
 def test_every_point_was_one_of_death(runner):

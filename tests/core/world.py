@@ -28,7 +28,6 @@ class World:
         self.waiting: list[Seat] = []
         self.past: set[Seat] = set()  # waiters whose deadline lies behind
         self.mine: list[int] = []  # the victim's slots
-        self.trusted = True  # False where the act itself may give places to survivors out of turn
 
     # --- Arranging ---------------------------------------------------------------------------------------------------
 
@@ -64,11 +63,11 @@ class World:
 
     # --- Judging -----------------------------------------------------------------------------------------------------
 
-    def read_mail(self, rung: bool = True) -> int:
+    def read_mail(self, rung: bool = True, only: int | None = None) -> int:
         """Survivors collect; who got a place must have been next and must have been rung. How many got one."""
         granted: dict[Seat, int] = {}
         expired: set[Seat] = set()
-        for who in (B, C):
+        for who in (B, C) if only is None else (only,):
             bell = self.bench.rung(who)
             news = self.people[who].collect()
             assert bell or not news or not rung, f"holder {who} has news {news} and was not rung"
@@ -85,10 +84,19 @@ class World:
         assert expired <= set(self.waiting)
         assert expired <= self.past or not active, f"expired too early: {expired - self.past}"
         self.waiting = [seat for seat in self.waiting if seat not in expired]
-        first = self.waiting[: len(granted)]
+        whose = {who for who, _ in granted}
+        # Who has collected nothing may have been served too; among those who have, the first come first.
+        first = [seat for seat in self.waiting if seat[0] in whose][: len(granted)]
         assert set(first) == set(granted), f"out of turn: {sorted(granted)} of {self.waiting}"
         self.held += [(seat, granted[seat]) for seat in first]
-        self.waiting = self.waiting[len(granted) :]
+        self.waiting = [seat for seat in self.waiting if seat not in granted]
+
+    def only_survivor(self, who: int) -> None:
+        """All others have died and been recovered; the other survivor's place is taken by a new process."""
+        self.held = [entry for entry in self.held if entry[0][0] == who]
+        self.waiting = [seat for seat in self.waiting if seat[0] == who]
+        other = B if who == C else C
+        self.people[other] = self.table.holder(other)
 
     def judge(self) -> None:
         """Everything the table promises after a death was mended, to the last slot and place."""

@@ -24,7 +24,7 @@ mtype st[SLOTS] = WAITING;
 bool mark[SLOTS];
 byte summary;
 bool bell;
-bool locked[2], torn[2];
+bool locked[2];
 byte crashes, busy;
 bool dead[2];
 
@@ -74,7 +74,7 @@ unlock:
   od;
 killed:
   skip;
-  d_step { dead[d] = true; busy--; torn[d] = locked[d]; locked[d] = false; toring = false; s = 0 };
+  d_step { dead[d] = true; busy--; locked[d] = false; toring = false; s = 0 };
   !dead[d];
   goto again;
 over:
@@ -83,32 +83,33 @@ over:
 
 /* under each lock: every granted slot is marked again; at the end whoever has a summary is rung */
 proctype recovery() {
-  byte s, i, d;
+  byte s, i, d, who;
 end:
   do
-  :: dead[0] || dead[1] ->
-     busy++;
-     d = 0;
+  :: atomic { dead[0] -> who = 0; busy++ }; goto mend
+  :: atomic { dead[1] -> who = 1; busy++ }; goto mend
+  od;
+mend:
+  d = 0;
+  do
+  :: d < 2 ->
+     atomic { !locked[d] -> locked[d] = true };
+     s = d;
      do
-     :: d < 2 ->
-        atomic { !locked[d] -> locked[d] = true };
-        s = d;
-        do
-        :: s < SLOTS && st[s] == GRANTED -> mark[s] = true; summary = summary | PART(WORD(s)); s = s + 2
-        :: s < SLOTS && st[s] != GRANTED -> s = s + 2
-        :: s >= SLOTS -> break
-        od;
-        torn[d] = false;
-        locked[d] = false;
-        d++
-     :: else -> break
+     :: s < SLOTS && st[s] == GRANTED -> mark[s] = true; summary = summary | PART(WORD(s)); s = s + 2
+     :: s < SLOTS && st[s] != GRANTED -> s = s + 2
+     :: s >= SLOTS -> break
      od;
+     locked[d] = false;
+     d++
+  :: else -> break
+  od;
 #ifndef MUTANT_RECOVERY_RINGS_NOBODY
-     if :: summary != 0 -> bell = true :: else fi;
+  if :: summary != 0 -> bell = true :: else fi;
 #endif
-     skip;
-     d_step { s = 0; d = 0; dead[0] = false; dead[1] = false; busy--; quiet() }
-  od
+  skip;
+  d_step { s = 0; d = 0; dead[who] = false; who = 0; busy--; quiet() };
+  goto end
 }
 
 /* the owner: sleeps until the bell, collects until nothing is left, gives the places back and waits again */

@@ -20,7 +20,7 @@ from os import sched_getaffinity
 from pathlib import Path
 
 HERE = Path(__file__).parent
-LIMIT_S = 300
+LIMIT_S = 600  # of one search; each takes seconds on an idle core
 MEMORY_MB = 4000
 MEND = "spin is missing: `apt-get install spin` (Debian, Ubuntu), `brew install spin`, or https://spinroot.com"
 
@@ -55,7 +55,6 @@ CASES = [
     _case("lease.pml", "two replicas, retry", "HOLDERS=2 SLOTS=2 ROUNDS=2 CRASHES=0 REPLICAS=2 RETRIES=2"),
     _case("lease.pml", "three requests each, two deaths", "HOLDERS=2 SLOTS=1 ROUNDS=3 CRASHES=2"),
     _case("lease.pml", "three holders", "HOLDERS=3 SLOTS=1 ROUNDS=1 CRASHES=1"),
-    _case("lease.pml", "two slots each", SLOTS),
     _case("lease.pml", "two deployments, one mailbox", f"{SLOTS} DEPLOYMENTS=2"),
     _case("lease.pml", "recovery dies too", "HOLDERS=2 SLOTS=1 ROUNDS=2 CRASHES=2 RECOVERY_DIES=1"),
     _case("lease.pml", "collecting later, cancel", f"{TWO} CANCELS=1 DEFER"),
@@ -133,7 +132,8 @@ def _verify(case: Case, folder: Path) -> Outcome:
     begun = time.monotonic()
     defines = [f"-D{word}" for word in case.defines.split()]
     subprocess.run(["spin", "-a", *defines, str(HERE / case.model)], cwd=folder, check=True, capture_output=True)
-    compiler = ["cc", "-O1", "-w", "-DSAFETY", "-DCOLLAPSE", f"-DMEMLIM={MEMORY_MB}", "-o", "pan", "pan.c"]
+    effort = "-O0" if case.fails else "-O1"  # a mistake is found soon; compiling takes longer than that
+    compiler = ["cc", effort, "-w", "-DSAFETY", "-DCOLLAPSE", f"-DMEMLIM={MEMORY_MB}", "-o", "pan", "pan.c"]
     subprocess.run(compiler, cwd=folder, check=True, capture_output=True)
     try:
         done = subprocess.run(["./pan", "-m100000"], cwd=folder, capture_output=True, text=True, timeout=LIMIT_S)
