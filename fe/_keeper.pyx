@@ -6,7 +6,8 @@
 # Read next: keeper.h, then fe/supervisor/replicas.py.
 
 from libc.errno cimport errno
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, getenv
+from libc.string cimport memset, strlen
 
 import os
 
@@ -124,3 +125,17 @@ def set_process_name(str name):
     """The name shown by ps and top; the kernel cuts it to 15 bytes."""
     encoded = os.fsencode(name)
     prctl(PR_SET_NAME, <const char*>encoded)
+
+
+def forget_variables(names):
+    """Overwrites the values of these environment variables, in /proc/PID/environ too: a child has no use for them."""
+    cdef char* value
+    cdef bytes kept
+    for name in names:
+        value = getenv(os.fsencode(name))
+        if value != NULL:
+            memset(value, 0, strlen(value))
+        kept = os.environb.get(os.fsencode(name), b"")
+        if len(kept) > 1:   # Python shares the objects of single bytes
+            memset(<char*> kept, 0, len(kept))
+        os.environ.pop(name, None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from fe import __version__, log
@@ -141,6 +142,7 @@ def _workers(config: RouterConfig) -> tuple[int, str]:
 
 def _serve(path: str) -> int:
     from fe.config.apart import load_apart
+    from fe.config.snapshot import key_variables
 
     config, notes = load_apart(path)
     log_fd = _configure_log(config)
@@ -151,7 +153,8 @@ def _serve(path: str) -> int:
     import fe.worker  # noqa: F401
     from fe.supervisor import Supervisor
 
-    return Supervisor(_settings(config, path, log_fd), _worker_main, _controller_main).run()
+    worker_main = partial(_worker_main, key_variables(config))
+    return Supervisor(_settings(config, path, log_fd), worker_main, _controller_main).run()
 
 
 def _settings(config: RouterConfig, path: str, log_fd: int) -> Settings:
@@ -183,9 +186,11 @@ def _configure_log(config: RouterConfig) -> int:
     return log_fd
 
 
-def _worker_main(runtime: WorkerRuntime) -> int:
+def _worker_main(secret: set[str], runtime: WorkerRuntime) -> int:
+    from fe import _keeper
     from fe.worker import main as worker_main
 
+    _keeper.forget_variables(secret)  # a worker knows digests only
     log.set_process(f"worker-{runtime.index}")
     return worker_main(runtime)
 

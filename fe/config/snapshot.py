@@ -106,6 +106,12 @@ def _shown(value: object) -> str:
     return ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
+def key_variables(config: schema.RouterConfig) -> set[str]:
+    """The environment variables that hold keys of endpoints (`env:NAME`)."""
+    secrets = [key for endpoint in config.endpoints for key in (endpoint.keys.primary, endpoint.keys.secondary) if key]
+    return {one.origin.removeprefix("env:") for one in secrets if one.origin.startswith("env:")}
+
+
 def process_start(
     process: schema.ProcessReplicas, port: int, environ: Mapping[str, str], config: schema.RouterConfig
 ) -> tuple[tuple[str, ...], dict[str, str], str | None]:
@@ -115,10 +121,7 @@ def process_start(
     and those by which systemd talks to fe alone.
     """
     hidden = {"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"}
-    for endpoint in config.endpoints:
-        for secret in (endpoint.keys.primary, endpoint.keys.secondary):
-            if secret is not None and secret.origin.startswith("env:"):
-                hidden.add(secret.origin.removeprefix("env:"))
+    hidden |= key_variables(config)
     inherited = {name: value for name, value in environ.items() if name not in hidden}
     stated = {name: value.replace("{port}", str(port)) for name, value in process.env.items()}
     command = tuple(word.replace("{port}", str(port)) for word in process.command)

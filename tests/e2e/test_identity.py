@@ -9,6 +9,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -195,6 +196,21 @@ def test_no_key_is_in_the_log(fe: FeProcess) -> None:
         client.get("/alpha/log", Authorization="Bearer a-wrong-key-0123456789")
     text = fe.log.read_text()
     assert not [key for key in (*KEYS.values(), FOREIGN, "a-wrong-key-0123456789") if key in text]
+
+
+def test_a_key_in_the_environment_does_not_reach_workers(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY_OF_ALPHA", KEYS["primary"])
+    guarded = {
+        **endpoint([backend.address], "alpha", "/alpha"),
+        "auth_mode": "key",
+        "keys": {"primary": "env:KEY_OF_ALPHA"},
+    }
+    with FeProcess({"endpoints": [guarded]}) as fe, fe.client() as client:
+        assert client.get("/alpha/env", Authorization=f"Bearer {KEYS['primary']}").status == 200
+        for worker in fe.workers():
+            environment = Path(f"/proc/{worker}/environ").read_bytes()
+            assert b"FE_E2E_MARK" in environment
+            assert KEYS["primary"].encode() not in environment
 
 
 # --- paths -----------------------------------------------------------------------------------------------------------
