@@ -36,7 +36,7 @@ def test_held_at_every_point(runner, held_up, beside, end):
 def test_who_mends_may_die_of_it(runner, held_up):
     answer = runner.ask(f"mended by two / {held_up}")
     assert "failure" not in answer, answer["failure"]
-    assert answer["deaths"] > 50
+    assert answer["deaths"] > 30  # as many as there are points, some of which depend on who comes first
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
