@@ -180,7 +180,7 @@ class LocalPeer:
             loop.call_soon(self._spawn, message)
         elif isinstance(message, model.Stop):
             self.stopped.append(message.id)
-            self.kill(message.id, signal.SIGTERM)
+            loop.call_soon(self.kill, message.id, signal.SIGTERM)  # never before the Spawn that was sent first
 
     def kill(self, key: str, number: int = signal.SIGKILL) -> None:
         if key in self.processes:

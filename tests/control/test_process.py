@@ -156,6 +156,22 @@ async def test_one_that_cannot_be_started_is_tried_again(caplog):
         await wait_ready(s, deployment, 1)
 
 
+@pytest.mark.parametrize("refuse", [None, "its keeper ended before it was executed"])
+@on_loop
+async def test_one_that_is_not_wanted_any_more_before_it_was_started_is_ended_and_no_crash(refuse, caplog):
+    async with stage() as s:
+        deployment = Deployment.create(s.around, plan(spec()))
+        deployment.start()
+        s.peer.refuse = refuse
+        deployment.apply(plan(spec(), count=0))  # asked to start and to stop in one turn of the loop
+        await eventually(lambda: s.peer.stopped and not s.peer.processes and not deployment.replicas(), "ended")
+        assert [message.id for message in s.peer.spawned] == s.peer.stopped
+        s.peer.refuse = None
+        deployment.apply(plan(spec()))
+        await wait_ready(s, deployment, 1)
+        assert not [record for record in caplog.records if "started again" in record.getMessage()]
+
+
 @on_loop
 async def test_a_changed_command_is_rolled_out_one_by_one():
     async with stage() as s:

@@ -58,6 +58,17 @@ def test_stop_ends_the_group_with_its_grace(tmp_path):
         assert keepers(served) == []
 
 
+def test_one_that_is_stopped_as_soon_as_it_was_asked_for_ends(tmp_path):
+    with serving(tmp_path) as served:
+        bridge = served.bridge()
+        bridge.send_spawn("a", "sleep", "1000")
+        bridge.message("stop", id="a")
+        told = [bridge.heard(), bridge.heard()]
+        assert [(message["type"], message["id"]) for message in told] == [("spawned", "a"), ("exited", "a")]
+        assert bridge.running() == {}
+        wait_for(lambda: not keepers(served), "no keeper stays")
+
+
 def test_replicas_outlive_the_controller(tmp_path):
     with serving(tmp_path) as served:
         pids = {name: served.bridge().spawn(name, *STUBBORN, stop_grace=0) for name in ("a",)}

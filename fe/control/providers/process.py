@@ -160,7 +160,8 @@ class ProcessProvider(Provider):
             return
         if error is not None:
             self._forget(instance)
-            self._note_crash(str(error), 0.0)
+            if instance.stage is Stage.SPAWNING:
+                self._note_crash(error, 0.0)
         elif instance.stage is Stage.SPAWNING:
             instance.stage = Stage.RUNNING
             if not self._fleet.add(key, pack_inet("127.0.0.1", instance.id.port), local=True):
