@@ -114,7 +114,10 @@ def parse_documents(text: str, file: str, findings: Findings) -> list[Node]:
         findings.problem(refused.place, refused.reason, line=refused.line)
     except yaml.YAMLError as error:
         line, reason = _syntax(error)
-        findings.problem(place, f"is not YAML: {reason}", line=line)
+        if "nesting depth" in reason:  # the parser of newer releases has a bound of its own, and scans ahead
+            findings.problem(place, f"is nested deeper than {MAX_DEPTH} levels", line=line)
+        else:
+            findings.problem(place, f"is not YAML: {reason}", line=line)
     return documents
 
 
