@@ -89,11 +89,10 @@ CASES = [
         "RECOVER_FREES_UNLOCKED",
         "CLAIM_KEEPS_SUMMARY",
     ),
-    *_mutants("lease.pml", TWO, "RECOVER_RINGS_ONLY_GRANTED"),
     *_mutants("lease.pml", f"{TWO} CANCELS=1 DEFER", "NO_SECOND_LOOK"),
     *_mutants("lease.pml", "HOLDERS=2 SLOTS=2 ROUNDS=2 CRASHES=0 CAP=2", "BITS_BEFORE_SUMMARY"),
     *_mutants("lease.pml", f"{TWO} EXPIRIES=1", "REMARK_ONLY_GRANTED"),
-    *_mutants("lease.pml", f"{TWO} CANCELS=1", "CANCEL_BLIND"),
+    *_mutants("lease.pml", f"{TWO} CANCELS=1", "CANCEL_BLIND", "RECOVER_RINGS_ONLY_GRANTED"),
     *_mutants("lease.pml", f"{SLOTS} RETRIES=1", "RETRY_AT_THE_TAIL"),
     *_mutants("lease.pml", CONTROL, "CONTROLLER_GRANTS_NOTHING", "CONTROLLER_NOT_RECOVERED"),
     *_mutants(
