@@ -15,23 +15,26 @@ PY      := $(VENV)/bin/python
 EXAMPLE := examples/quickstart
 LOCKED   = flock --close --timeout 1800 .make.lock $(MAKE) --no-print-directory --silent LOCK_HELD=1
 CYTHON  := $(shell find fe -name '*.pyx' -o -name '*.pxd' -o -name '*.h' 2>/dev/null)
-MODULES := $(shell find fe -name '*.py' -o -name '*.pyi' 2>/dev/null)
+MODULES := $(shell find fe -name '*.py' -o -name '*.pyi' -o -path 'fe/control/page/*' -type f 2>/dev/null)
 TESTS   ?=
+BENCH   ?=
+LOADTEST ?=
 # Files of tests side by side: most of them wait for processes rather than for a core.
 SIDE_BY_SIDE = --numprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test build debug coverage example lint format model docs dist clean FORCE
+.PHONY: help serve test build debug coverage example lint format model bench bench-quick loadtest docs dist clean debian-tests FORCE
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
-	@echo "  Settings: PYTHON=$(PYTHON) CONFIG=$(CONFIG) TESTS='-k name'"
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+	@echo "  Settings: PYTHON=$(PYTHON) CONFIG=$(CONFIG) TESTS='-k name' BENCH='--only macro.cpu'"
 
 serve: build example  ## set up everything and serve CONFIG (the quick start); Ctrl-C ends it
 	@echo "fe: serving $(CONFIG)$(if $(filter $(EXAMPLE).yaml,$(CONFIG)), on http://127.0.0.1:8080 (README.md has a request to try)); Ctrl-C ends it"
 	@exec $(VENV)/bin/fe-serve --config $(CONFIG)
 
 test: build debug example  ## set up everything and run the tests (TESTS=... goes to pytest)
+	@+$(LOCKED) debian-tests $(VENV)/.extra-dev $(VENV)/.extra-loadtest
 	@$(PY) -m pytest $(SIDE_BY_SIDE) $(TESTS)
 
 build:  ## virtual environment, dependencies, extension modules
@@ -41,26 +44,41 @@ debug: build  ## the package with assertions and crash points, in build/debug
 	@+$(LOCKED) build/debug/.built
 
 coverage: build debug example  ## run the tests with line coverage of Python and Cython, report in build/coverage-report
-	@+$(LOCKED) build/coverage/.built
+	@+$(LOCKED) debian-tests $(VENV)/.extra-dev $(VENV)/.extra-loadtest build/coverage/.built
 	@$(PY) tools/coverage_run.py $(TESTS)
 
 example: build  ## the quick start's own environment and its model
 	@+$(LOCKED) $(EXAMPLE)/model/rents/1/weights.npz
 
 lint: build  ## ruff, mypy and cython-lint
+	@+$(LOCKED) $(VENV)/.extra-dev
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
 	@PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint fe
 
 format: build  ## put the sources into shape
+	@+$(LOCKED) $(VENV)/.extra-dev
 	@$(PY) -m ruff check --fix --quiet . ; $(PY) -m ruff format .
 
 model:  ## check the lease table's protocol with spin (Debian: spin, gcc)
 	@$(PYTHON) tests/model/run.py $(MODELS)
 
+bench: build  ## measure fe beside nginx and HAProxy, in some minutes (BENCH=... goes to python -m bench)
+	@+$(LOCKED) $(VENV)/.extra-bench
+	@PATH="$$PATH:/usr/sbin" $(PY) -m bench $(BENCH)
+
+bench-quick: build  ## the same within a minute: it all works, its figures are rough
+	@+$(LOCKED) $(VENV)/.extra-bench
+	@PATH="$$PATH:/usr/sbin" $(PY) -m bench --quick $(BENCH)
+
+loadtest: build  ## half a minute of load on fe and simulated models (LOADTEST=... goes to python -m loadtest)
+	@+$(LOCKED) $(VENV)/.extra-loadtest
+	@exec $(PY) -m loadtest $(LOADTEST)
+
 docs: build  ## regenerate the tables in docs/ that come from the code
 	@set -e; for tool in tools/*_reference.py; do $(PY) $$tool; done
 
 dist: build  ## sdist and wheel, in dist/
+	@+$(LOCKED) $(VENV)/.extra-dev
 	@$(PY) -m build --no-isolation --outdir dist .
 
 clean:  ## remove everything that was made here
@@ -92,8 +110,17 @@ $(VENV)/.extensions: $(VENV)/.made $(CYTHON) setup.py
 # After the extensions, and without them (none): pip builds into a folder of its own and would compile each a second time.
 $(VENV)/.installed: pyproject.toml setup.py | $(VENV)/.extensions
 	@echo "fe: dependencies"
-	@FE_BUILD=none $(PY) $(PIP) install --no-build-isolation --editable '.[dev]'
+	@FE_BUILD=none $(PY) $(PIP) install --no-build-isolation --editable .
 	@touch $@
+
+# What only tests, linters, benchmarks or load tests need: the quick start does without.
+$(VENV)/.extra-%: pyproject.toml | $(VENV)/.installed
+	@echo "fe: dependencies ($*)"
+	@$(PY) $(PIP) install $$($(PY) tools/extras.py $*)
+	@touch $@
+
+debian-tests:
+	@tools/debian.sh tests
 
 # A build of the whole package beside the one in place; what is no longer in fe/ must not linger there.
 build/%/.built: $(VENV)/.installed $(CYTHON) $(MODULES)

@@ -19,6 +19,8 @@ FLOOR_OF = {
     "fe": "entry",
     "fe.__main__": "entry",
     "fe.cli": "entry",
+    "fe.commands": "entry",
+    "fe.simulation": "entry",
     "fe.worker": "worker",
     "fe.controller": "controller",
     "fe.supervisor": "supervisor",
@@ -30,6 +32,8 @@ FLOOR_OF = {
     "fe._layout": "table",
     "fe._memory": "table",
     "fe._keeper": "table",
+    "fe.sizing": "ground",
+    "fe._simulator": "ground",
     "fe.errors": "ground",
     "fe.log": "ground",
 }
@@ -49,7 +53,7 @@ MAY_IMPORT = {
 
 # Packages from outside, by floor. The standard library, libc and cpython are everyone's.
 OUTSIDE = {
-    "entry": {"msgspec"},
+    "entry": {"matplotlib", "msgspec", "rich"},
     "supervisor": {"msgspec"},
     "worker": {"uvloop"},
     "controller": {"aiohttp", "uvloop", "msgspec"},

@@ -12,7 +12,8 @@ from tests.project import tree
 
 MOST_LINES = {".py": 400, ".pyi": 400, ".pyx": 900, ".pxd": 400}
 MOST_FUNCTION_LINES = 60
-EVERYWHERE = [path for folder in ("fe", "tests", "tools", "bench") for path in tree.sources(folder, *MOST_LINES)]
+FOLDERS = ("fe", "tests", "tools", "bench", "loadtest")
+EVERYWHERE = [path for folder in FOLDERS for path in tree.sources(folder, *MOST_LINES)]
 OPENED = [*EVERYWHERE, *tree.sources("fe", ".h"), *tree.sources("examples", ".py", ".yaml"), tree.ROOT / "Makefile"]
 
 
