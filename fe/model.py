@@ -34,6 +34,7 @@ class DeploymentView(msgspec.Struct, frozen=True):
     abandon_timeout_ms: int
     retry_on_reset: bool
     websocket: bool
+    cold_start_timeout_ms: int = 0  # requests wait this long for the first replica; 0: without one they are refused
 
 
 class RouteView(msgspec.Struct, frozen=True):

@@ -38,6 +38,7 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
 
 # How a kind of value is written in the file, where that is not the name of its type.
 WRITTEN = {
+    "number": "number",
     "seconds": "seconds",
     "bytes": "size",
     "listen_address": "address or list",

@@ -11,16 +11,27 @@ from pathlib import Path
 from typing import Any
 
 from fe._core import Limits, Table
-from fe.control.metrics import ReloadCounts, TableCollector
+from fe.control.events import Events
+from fe.control.metrics import ReloadCounts, ScalingState, TableCollector
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
+
+
+class Nothing:
+    """A control plane that has done nothing yet."""
+
+    def __init__(self, table: Table) -> None:
+        self.table, self.reloads, self.events = table, ReloadCounts(), Events()
+
+    def scaling(self) -> dict[str, ScalingState]:
+        return {}
 
 
 def rows() -> list[list[str]]:
     """Name, type, labels and help of each family, in the order of the page."""
     table = Table.create(Limits(deployments=1, replicas=1, holders=1, slots=16, workers=1, config_bytes=4096))
     table.add_deployment("endpoint/deployment", 1, 1)
-    families: list[Any] = list(TableCollector(table, ReloadCounts(), dict).collect())
+    families: list[Any] = list(TableCollector(Nothing(table)).collect())
     suffixes = {"counter": "_total", "info": "_info"}
     return [
         [

@@ -53,6 +53,8 @@ def _deployment(deployment: schema.Deployment) -> Iterator[str]:
     yield from _replicas(deployment, count)
     in_all = f"{capacity:,} at once per replica, {capacity * count:,} in all"
     yield _row("capacity", in_all if capacity else "no limit per replica", 4)
+    if deployment.cold_start_timeout_ms:
+        yield _row("cold start", f"requests wait {deployment.cold_start_timeout_ms:,} ms for a first replica", 4)
     yield _row("queue", f"at most {settings.max_queue_length:,} requests, {settings.max_queue_wait_ms:,} ms each", 4)
     yield _row("timeout", f"{settings.request_timeout_ms:,} ms to the head of the answer", 4)
     leave = {
@@ -76,6 +78,12 @@ def _replicas(deployment: schema.Deployment, count: int) -> Iterator[str]:
         yield _row("replicas", f"{count} static: {_listed(replicas.addresses)}", 4)
         return
     yield _row("replicas", f"{count} local: {' '.join(replicas.command)}", 4)
+    scale = deployment.scale_settings
+    if deployment.scales:
+        bounds = (
+            f"{scale.min_instances} to {scale.max_instances} replicas, {scale.target_utilization_percentage} % in use"
+        )
+        yield _row("scaling", f"{bounds}, looked at every {_seconds(scale.polling_interval)}", 4)
     yield _row("folder", replicas.cwd, 4)
     if replicas.env:
         yield _row("environment", f"fe's own, PORT, {', '.join(replicas.env)}", 4)

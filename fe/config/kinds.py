@@ -84,6 +84,13 @@ def _int(reader: Reader, node: Node, place: Place, field: Field) -> Any:
     return _bounded(reader, node, place, field, int(node.text.replace("_", "")))
 
 
+@kind("number")
+def _number(reader: Reader, node: Node, place: Place, field: Field) -> Any:
+    if not isinstance(node, Scalar) or not node.plain or not _NUMBER.fullmatch(node.text) or len(node.text) > 24:
+        return wrong_type(reader, node, place, "a number", _example(field))
+    return _bounded(reader, node, place, field, float(node.text))
+
+
 @kind("workers")
 def _workers(reader: Reader, node: Node, place: Place, field: Field) -> Any:
     return "auto" if isinstance(node, Scalar) and node.text == "auto" else _int(reader, node, place, field)

@@ -101,7 +101,7 @@ def _check_limits(config: schema.RouterConfig, router: Place, findings: Findings
     ):
         findings.problem(at.key("holders"), f"{limits.holders} is less than workers ({config.workers})")
     deployments = [deployment for endpoint in config.endpoints for deployment in endpoint.deployments]
-    replicas = sum(deployment.replica_count() for deployment in deployments)
+    replicas = sum(deployment.most_replicas() for deployment in deployments)
     for name, there, most in (("deployments", len(deployments), limits.deployments),
                               ("replicas", replicas, limits.replicas)):  # fmt: skip
         if there > most:
@@ -213,9 +213,15 @@ def _check_scale(entry: DeploymentEntry, findings: Findings) -> None:
         count = deployment.instance_count
         if count is not None and count != len(deployment.replicas.addresses):
             findings.note(place.key("instance_count"), "is not used: there are as many replicas as static addresses")
-    elif scale.type == "target_utilization" and scale.max_instances > scale.min_instances:
-        runs = f"{deployment.replica_count()} replicas run"
-        findings.note(at, f"this version does not scale with the load: {runs}")
+        if scale.automatic:
+            findings.note(at, "static replicas cannot be scaled: there are as many as there are addresses")
+        return
+    if scale.automatic and scale.max_scale_up_rate and scale.max_scale_up_rate < 1:
+        findings.problem(at.key("max_scale_up_rate"), f"{scale.max_scale_up_rate:g} would never grow", "write 2, or 0")
+    count = deployment.instance_count
+    if scale.automatic and count is not None and not scale.min_instances <= count <= scale.max_instances:
+        text = f"{count} is outside of min_instances..max_instances: it starts with {deployment.replica_count()}"
+        findings.note(place.key("instance_count"), text)
 
 
 def _check_static(

@@ -122,6 +122,47 @@ class ScaleSettings(Struct, frozen=True):
     polling_interval: Annotated[
         Seconds, key("between two looks at the load", kind="seconds", unit="s", example=1, ge=0.1, le=3600)
     ] = 1.0
+    scale_down_delay: Annotated[
+        Seconds,
+        key("down only to the highest need of this long", kind="seconds", unit="s", example="2m", ge=0, le=MAX_SECONDS),
+    ] = 60.0
+    scale_to_zero_delay: Annotated[
+        Seconds,
+        key(
+            "with `min_instances: 0`: the last replica is ended after this long without any load",
+            kind="seconds",
+            unit="s",
+            example="15m",
+            ge=0,
+            le=MAX_SECONDS,
+        ),
+    ] = 300.0
+    cold_start_timeout: Annotated[
+        Seconds,
+        key(
+            "with `min_instances: 0`: how long requests wait for the first replica, else 503",
+            kind="seconds",
+            unit="s",
+            example="2m",
+            ge=0.001,
+            le=MAX_SECONDS,
+        ),
+    ] = 60.0
+    max_scale_up_rate: Annotated[
+        float,
+        key(
+            "at one look the number grows at most by this factor of the ready replicas (at least by one); 0: no limit",
+            kind="number",
+            example=2,
+            ge=0,
+            le=1000,
+        ),
+    ] = 0.0
+
+    @property
+    def automatic(self) -> bool:
+        """The number follows the load."""
+        return self.type == "target_utilization" and self.max_instances > self.min_instances
 
 
 class Probe(Struct, frozen=True):
@@ -197,18 +238,42 @@ class Deployment(Struct, frozen=True):
         ScaleSettings()
     )
     instance_count: Annotated[
-        int | None, key("number of replicas; when given it overrules min_instances", example=2, numbers=(0, 100_000))
+        int | None,
+        key(
+            "number of replicas; with `max_instances` above `min_instances` the number to start with",
+            example=2,
+            numbers=(0, 100_000),
+        ),
     ] = None
     liveness_probe: Annotated[Probe | None, key("a replica that fails it is restarted (process) or set aside")] = None
     readiness_probe: Annotated[Probe | None, key("a replica that fails it gets no requests")] = None
 
     def replica_count(self) -> int:
-        """How many replicas there should be as configured; for `static` how many there are."""
+        """How many replicas there should be as configured, at the start; for `static` how many there are."""
+        scale = self.scale_settings
         if isinstance(self.replicas, StaticReplicas):
             return len(self.replicas.addresses)
+        if self.scales:
+            wanted = scale.min_instances if self.instance_count is None else self.instance_count
+            return max(scale.min_instances, min(wanted, scale.max_instances))
         if self.instance_count is not None:
             return self.instance_count
-        return 1 if self.scale_settings.type == "default" else self.scale_settings.min_instances
+        return 1 if scale.type == "default" else scale.min_instances
+
+    def most_replicas(self) -> int:
+        """How many replicas there may be at some time."""
+        return self.scale_settings.max_instances if self.scales else self.replica_count()
+
+    @property
+    def scales(self) -> bool:
+        """The number of its replicas follows the load: what runs them can start and end them."""
+        return self.scale_settings.automatic and not isinstance(self.replicas, StaticReplicas)
+
+    @property
+    def cold_start_timeout_ms(self) -> int:
+        """How long requests wait for the first replica; 0: they do not."""
+        waits = self.scales and self.scale_settings.min_instances == 0
+        return max(1, round(self.scale_settings.cold_start_timeout * 1000)) if waits else 0
 
 
 class Endpoint(Struct, frozen=True):
@@ -289,6 +354,12 @@ class RouterConfig(Struct, frozen=True):
             example="127.0.0.1:9901",
         ),
     ] = ("127.0.0.1:9901",)
+    admin_actions: Annotated[
+        bool,
+        key(
+            "whoever reaches `admin` may drain replicas and scale deployments by hand; else it only shows", example=True
+        ),
+    ] = False
     workers: Annotated[
         int | Literal["auto"],
         key("worker processes; `auto`: one per usable CPU", kind="workers", example=4, numbers=(1, 256)),

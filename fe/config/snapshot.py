@@ -77,6 +77,7 @@ def _build_deployment(deployment: schema.Deployment, index: int, generation: int
         abandon_timeout_ms=settings.abandon_timeout_ms,
         retry_on_reset=settings.retry_on_reset,
         websocket=settings.websocket,
+        cold_start_timeout_ms=deployment.cold_start_timeout_ms,
     )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import Final
 
 from fe._core import (
@@ -23,7 +24,9 @@ from fe._core import (
     Table,
 )
 from fe.control.addresses import display
-from fe.control.health import HealthChecker, HealthPolicy, Subject
+from fe.control.events import Events, Kind
+from fe.control.health import HealthChecker, Subject
+from fe.control.plan import DeploymentPlan
 from fe.control.providers.base import Provider
 from fe.control.providers.local import LocalHost, ReplicaId
 from fe.control.providers.process import ProcessProvider, ProcessSpec
@@ -36,19 +39,6 @@ DRAIN_POLL: Final = 0.1
 
 
 @dataclass(frozen=True)
-class DeploymentPlan:
-    """What one deployment should be."""
-
-    name: str  # "endpoint/deployment"
-    capacity: int
-    max_queue: int
-    health: HealthPolicy
-    source: tuple[str, ...] | ProcessSpec  # static addresses, or a command
-    count: int  # of local replicas
-    drain_limit: float  # seconds that local replicas get to finish what they have
-
-
-@dataclass(frozen=True)
 class Surroundings:
     """What every deployment needs of the controller."""
 
@@ -57,6 +47,7 @@ class Surroundings:
     checker: HealthChecker
     host: LocalHost
     resolve: Resolve
+    events: Events = field(default_factory=Events)
 
 
 @dataclass(eq=False)
@@ -68,12 +59,15 @@ class Record:
     sockaddr: bytes
     local: bool
     subject: Subject | None  # None: draining, not observed
+    held: bool = False  # drained by hand: stays so until it is undrained
 
 
 class Deployment:
     """A deployment that exists in the table."""
 
-    def __init__(self, around: Surroundings, plan: DeploymentPlan, index: int, generation: int) -> None:
+    def __init__(
+        self, around: Surroundings, plan: DeploymentPlan, index: int, generation: int, count: int | None = None
+    ) -> None:
         self.name = plan.name
         self.plan = plan
         self.index = index
@@ -83,9 +77,10 @@ class Deployment:
         self._records: dict[str, Record] = {}
         self._left: dict[bytes, int] = {}  # records of a former controller that nobody has claimed: address -> index
         self._poked = False
-        self._provider = self._build_provider(plan)
+        self._provider = self._build_provider(plan, plan.adjusted(plan.count if count is None else count))
         self._outgoing: list[Provider] = []  # providers of another kind, replaced by a reload
         self._closing = False
+        self._held: set[str] = set()  # addresses of replicas that were drained by hand
 
     # --- life ---
 
@@ -96,10 +91,24 @@ class Deployment:
         return cls(around, plan, index, generation)
 
     @classmethod
-    def take_up(cls, around: Surroundings, plan: DeploymentPlan, index: int, local: list[ReplicaId]) -> Deployment:
-        """Takes up a deployment that a former controller has left, with its replicas as they are."""
+    def take_up(
+        cls,
+        around: Surroundings,
+        plan: DeploymentPlan,
+        index: int,
+        local: list[ReplicaId],
+        wanted: int | None = None,
+        held: Collection[str] = (),
+    ) -> Deployment:
+        """Takes up a deployment that a former controller has left, with its replicas as they are.
+
+        wanted: how many it should have had at last (None: not known, as many as there are); held: addresses of those
+        that were drained by hand.
+        """
         table = around.table
-        self = cls(around, plan, index, table.deployment(index).generation)
+        count = len(local) if wanted is None else wanted
+        self = cls(around, plan, index, table.deployment(index).generation, count)
+        self._held.update(held)
         for replica in table.replicas(index):
             load = table.replica(replica)
             if load.state != REPLICA_REMOVING:
@@ -128,15 +137,44 @@ class Deployment:
             if record.subject is not None:
                 self._around.checker.reconfigure(record.subject, plan.health)
         if isinstance(self._provider, ProcessProvider) and isinstance(plan.source, ProcessSpec):
-            self._provider.update(plan.source, plan.count, plan.drain_limit)
+            self._provider.update(plan.source, plan.adjusted(self.wanted), plan.drain_limit)
         elif isinstance(self._provider, StaticProvider) and isinstance(plan.source, tuple):
             if plan.source != old.source:
                 self._provider.update(plan.source)
         else:
             self._outgoing.append(self._provider)
-            self._provider = self._build_provider(plan)
+            self._provider = self._build_provider(plan, plan.adjusted(plan.count))
             self._provider.start()
             self._poke()
+
+    def scale(self, count: int) -> None:
+        """There should be this many replicas from now on."""
+        self._provider.scale(count)
+
+    def hold(self, address: str) -> bool:
+        """Drains a replica by hand: it gets no new request until `unhold`. False: there is none at this address."""
+        record = self._find(address)
+        if record is None:
+            return False
+        record.held = True
+        self._held.add(address)
+        self._unobserve(record)
+        self._change(record, REPLICA_DRAINING)
+        self.note("drain", "drained by hand", replica=address, in_flight=self._in_flight(record))
+        return True
+
+    def unhold(self, address: str) -> bool:
+        """Takes back what `hold` did: the replica is used again once a probe says so."""
+        record = self._find(address)
+        if record is None or not record.held:
+            return False
+        record.held = False
+        self._held.discard(address)
+        self.note("undrain", "taken back by hand", replica=address)
+        for key, one in self._records.items():
+            if one is record and self._change(record, REPLICA_STARTING, REPLICA_DRAINING):
+                self._observe(key, record)
+        return True
 
     async def close(self) -> None:
         """Ends the deployment, when no new request comes: queue first (removal would empty it), leases, replicas."""
@@ -161,7 +199,27 @@ class Deployment:
     @property
     def draining(self) -> bool:
         """Some replica gets nothing new and still has something."""
-        return any(record.subject is None for record in self._records.values())
+        return any(record.subject is None for record in list(self._records.values()))
+
+    @property
+    def held(self) -> frozenset[str]:
+        """Addresses of replicas that were drained by hand."""
+        return frozenset(self._held)
+
+    @property
+    def scalable(self) -> bool:
+        """The provider can start and end replicas."""
+        return self._provider.scalable
+
+    def counts(self, load: DeploymentLoad) -> tuple[int, int, int]:
+        """Replicas that are ready, that will be soon, and that fail again and again (those do not count).
+
+        As everything that only reads, it may be called from a thread.
+        """
+        failing = self._provider.failing
+        states = [self._table.replica(record.index).state for record in list(self._records.values())]
+        starting = states.count(REPLICA_STARTING) + self._provider.pending
+        return load.ready, max(0, starting - failing), failing
 
     @property
     def wanted(self) -> int:
@@ -180,7 +238,8 @@ class Deployment:
     def add(self, key: str, sockaddr: bytes, *, local: bool) -> bool:
         record = self._records.get(key)
         if record is not None:
-            if record.subject is None and self._change(record, REPLICA_STARTING, REPLICA_DRAINING):
+            again = record.subject is None and not record.held
+            if again and self._change(record, REPLICA_STARTING, REPLICA_DRAINING):
                 self._observe(key, record)
             return True
         index = self._left.pop(sockaddr, None)
@@ -199,8 +258,9 @@ class Deployment:
         if index is None or self._table.replica(index).state != REPLICA_DRAINING:
             return self.add(key, sockaddr, local=local)
         del self._left[sockaddr]
-        self._note(key, index, sockaddr, local)
-        return False
+        record = self._note(key, index, sockaddr, local)
+        record.held = display(sockaddr) in self._held
+        return record.held
 
     def drain(self, key: str) -> None:
         record = self._records.get(key)
@@ -211,6 +271,7 @@ class Deployment:
     def discard(self, key: str) -> None:
         record = self._records.pop(key, None)
         if record is not None:
+            self._held.discard(display(record.sockaddr))
             self._unobserve(record)
             self._change(record, REPLICA_REMOVING)
 
@@ -220,9 +281,10 @@ class Deployment:
         return load is not None and load.state == REPLICA_READY
 
     def in_flight(self, key: str) -> int:
-        record = self._records.get(key)
-        load = self._load_of(record)
-        return 0 if load is None else load.in_flight
+        return self._in_flight(self._records.get(key))
+
+    def note(self, kind: Kind, reason: str, *, replica: str | None = None, **figures: float | str) -> None:
+        self._around.events.add(kind, reason, deployment=self.name, replica=replica, figures=figures)
 
     def poke(self) -> None:
         """Something may have emptied or changed: the providers take their next step."""
@@ -235,6 +297,15 @@ class Deployment:
         self._records[key] = record
         return record
 
+    def _find(self, address: str) -> Record | None:
+        """The replica that serves there; one that has just been replaced on the same address does not count."""
+        found = [record for record in self._records.values() if display(record.sockaddr) == address]
+        return found[-1] if found else None
+
+    def _in_flight(self, record: Record | None) -> int:
+        load = self._load_of(record)
+        return 0 if load is None else load.in_flight
+
     def _load_of(self, record: Record | None) -> ReplicaLoad | None:
         """The replica as the table has it; None when its record has been freed."""
         if record is None:
@@ -246,10 +317,10 @@ class Deployment:
         # Nobody else adds replicas, so between this look and the change the record cannot become another's.
         return self._load_of(record) is not None and self._table.set_replica_state(record.index, state, expect)
 
-    def _build_provider(self, plan: DeploymentPlan) -> Provider:
+    def _build_provider(self, plan: DeploymentPlan, count: int) -> Provider:
         around = self._around
         if isinstance(plan.source, ProcessSpec):
-            return ProcessProvider(self, around.loop, around.host, plan.source, plan.count, plan.drain_limit)
+            return ProcessProvider(self, around.loop, around.host, plan.source, count, plan.drain_limit)
         return StaticProvider(self, around.loop, plan.source, around.resolve)
 
     def _adopt_static(self, local: list[ReplicaId]) -> None:

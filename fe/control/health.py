@@ -14,7 +14,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypedDict
 
 from fe._core import (
     REPLICA_EJECTED,
@@ -25,6 +25,7 @@ from fe._core import (
 from fe.config.schema import Probe
 from fe.control.addresses import display
 from fe.control.agenda import Agenda
+from fe.control.events import Events
 from fe.control.probe import Ask, Attempt, Outcome
 from fe.log import logger
 
@@ -37,6 +38,13 @@ FLAPPING: Final = 10.0  # ejected again within this after its return: the back-o
 JITTER: Final = 0.1  # of a period, either way
 ATTEMPTS: Final = 512  # probes under way at once
 UNCONFIGURED: Final = Probe()  # path and timeout of what is asked where nothing is configured
+
+
+class Which(TypedDict):
+    """Names a replica."""
+
+    deployment: str
+    replica: str
 
 
 @dataclass(frozen=True)
@@ -105,17 +113,24 @@ class Subject:
     closed: bool = False
 
     @property
-    def fields(self) -> dict[str, str]:
-        """Which replica this is, for the log."""
+    def fields(self) -> Which:
+        """Which replica this is, for the log and for events."""
         return {"deployment": self.deployment, "replica": display(self.sockaddr)}
 
 
 class HealthChecker:
     """Probes every replica that it is told to watch."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, table: Table, rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        table: Table,
+        events: Events | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
         self._loop = loop
         self._table = table
+        self._events = events or Events()
         self._random = rng or random.Random()  # noqa: S311 - spreads probes, decides nothing
         self._subjects: dict[int, Subject] = {}
         self._agenda: Agenda[Watch] = Agenda(loop, self._on_due)
@@ -208,7 +223,11 @@ class HealthChecker:
             return
         if self._loop.time() - subject.returned > FLAPPING:
             watch.delay = RETURN_FIRST
-        log.warning("a replica is set aside after failures", **subject.fields, probed_after_s=watch.delay)
+        failures = self._table.replica(subject.index).failures
+        self._events.add(
+            "eject", "a replica is set aside after failures", **subject.fields,
+            figures={"failures": failures, "probed_after_s": watch.delay},
+        )  # fmt: skip
         self._schedule(subject, Purpose.RETURN, watch.delay)
 
     def _schedule(self, subject: Subject, purpose: Purpose, delay: float) -> None:
@@ -311,7 +330,7 @@ class HealthChecker:
                 self._schedule(subject, Purpose.RETURN, watch.delay)
         elif self._table.set_replica_state(subject.index, REPLICA_READY, REPLICA_EJECTED):
             subject.returned = self._loop.time()
-            log.info("a replica is back in use", **subject.fields)
+            self._events.add("return", "a replica is back in use", **subject.fields)
             subject.on_change()
 
     def _settle(self, subject: Subject) -> None:
@@ -330,8 +349,8 @@ class HealthChecker:
             self._end(subject.watches[Purpose.RETURN])
         if changed or fit != subject.ready:
             subject.ready = fit
-            say = log.info if fit else log.warning
-            say("a replica is ready" if fit else "a replica is not ready", **subject.fields, reason=subject.last)
+            text = "a replica is ready" if fit else "a replica is not ready"
+            self._events.add("ready" if fit else "unready", text, **subject.fields, figures={"probe": subject.last})
             subject.on_change()
 
 

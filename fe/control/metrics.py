@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol, get_args
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 
 from fe import __version__, _core
 from fe._core import COUNTERS, HISTOGRAM_BOUNDS_NS, HISTOGRAMS, DeploymentLoad, Table
+from fe.control.events import Events, Kind
 from fe.control.numeric import NDArray, np
 from fe.model import COUNTER_INDEX, HISTOGRAM_NAMES, REASONS, STATUS_CODES
 
@@ -96,13 +97,35 @@ SUMS: Final = COUNTERS - HISTOGRAMS  # the last counters hold each histogram's s
 Row = NDArray[np.uint64]
 
 
-class TableCollector(Collector):
-    """Everything that the shared table knows."""
+@dataclass(frozen=True)
+class ScalingState:
+    """What scaling says of one deployment."""
 
-    def __init__(self, table: Table, reloads: ReloadCounts, wanted: Callable[[], Mapping[str, int]]) -> None:
-        self._table = table
-        self._reloads = reloads
-        self._wanted = wanted
+    wanted: int
+    starting: int
+    failing: int
+    utilization: float | None
+    target: float | None  # None: the number is fixed
+
+
+class Source(Protocol):
+    """What is shown beside the table; the control plane."""
+
+    table: Table
+    reloads: ReloadCounts
+    events: Events
+
+    def scaling(self) -> Mapping[str, ScalingState]: ...
+
+
+class TableCollector(Collector):
+    """Everything that the shared table knows, and what the control plane has made of it."""
+
+    def __init__(self, source: Source) -> None:
+        self._table = source.table
+        self._reloads = source.reloads
+        self._events = source.events
+        self._scaling = source.scaling
 
     def collect(self) -> Iterator[Metric]:
         table = self._table
@@ -119,7 +142,9 @@ class TableCollector(Collector):
         yield from _counters({**records, ("", ""): rows[-1]})
         yield from _histograms(records)
         yield from self._gauges(loads)
+        yield from self._scales(loads)
         yield from _integrals(loads)
+        yield from self._happened(loads)
 
     def _router(self, rows: NDArray[np.uint64]) -> Iterator[Metric]:
         build = {"version": __version__, "build": _core.BUILD}
@@ -161,6 +186,12 @@ class TableCollector(Collector):
         yield slots
         yield GaugeMetricFamily("fe_table_slots", "Requests that a worker can have at once.", table.limits.slots)
         yield GaugeMetricFamily("fe_table_bytes", "Size of the shared table.", table.size)
+        used = [table.deployment(index) for index in table.deployments()]
+        limits = table.limits
+        yield GaugeMetricFamily("fe_table_deployments", "Deployments in the table.", len(used))
+        yield GaugeMetricFamily("fe_table_deployments_limit", "Deployments the table has room for.", limits.deployments)
+        yield GaugeMetricFamily("fe_table_replicas", "Replicas in the table.", sum(load.replicas for load in used))
+        yield GaugeMetricFamily("fe_table_replicas_limit", "Replicas the table has room for.", limits.replicas)
 
     def _gauges(self, loads: Mapping[int, DeploymentLoad]) -> Iterator[Metric]:
         def gauge(name: str, text: str, *more: str) -> GaugeMetricFamily:
@@ -170,9 +201,7 @@ class TableCollector(Collector):
         queue = gauge("fe_queue_depth", "Requests waiting for a place.")
         limit = gauge("fe_queue_limit", "Requests that may wait at most.")
         capacity = gauge("fe_capacity", "Requests that all ready replicas together take at once; +Inf: no limit.")
-        wanted = gauge("fe_replicas_wanted", "Replicas there should be.")
         replicas = gauge("fe_replicas", "Replicas by state.", "state")
-        targets = self._wanted()
         for index, load in loads.items():
             labels = _labels(load)
             in_flight.add_metric(labels, load.in_flight)
@@ -180,12 +209,51 @@ class TableCollector(Collector):
             limit.add_metric(labels, load.max_queue)
             unlimited = load.ready and not load.capacity
             capacity.add_metric(labels, float("inf") if unlimited else load.capacity * load.ready)
-            if load.name in targets:
-                wanted.add_metric(labels, targets[load.name])
             counted = Counter(self._table.replica(replica).state for replica in self._table.replicas(index))
             for state, text in REPLICA_STATES.items():
                 replicas.add_metric([*labels, text], counted[state])
-        yield from (in_flight, queue, limit, capacity, wanted, replicas)
+        yield from (in_flight, queue, limit, capacity, replicas)
+
+    def _scales(self, loads: Mapping[int, DeploymentLoad]) -> Iterator[Metric]:
+        def gauge(name: str, text: str) -> GaugeMetricFamily:
+            return GaugeMetricFamily(name, text, labels=LABELS)
+
+        desired = gauge("fe_replicas_desired", "Replicas there should be.")
+        failing = gauge("fe_replicas_failing", "Replicas there should be, that fail whenever they are started.")
+        used = gauge(
+            "fe_utilization_ratio", "(busy + queued) / replicas over the last polling interval, exact; absent: unknown."
+        )
+        target = gauge("fe_utilization_target_ratio", "What scaling aims at; absent where the number is fixed.")
+        states = self._scaling()
+        for load in loads.values():
+            state = states.get(load.name)
+            if state is None:
+                continue
+            desired.add_metric(_labels(load), state.wanted)
+            failing.add_metric(_labels(load), state.failing)
+            if state.utilization is not None:
+                used.add_metric(_labels(load), state.utilization)
+            if state.target is not None:
+                target.add_metric(_labels(load), state.target)
+        yield from (desired, failing, used, target)
+
+    def _happened(self, loads: Mapping[int, DeploymentLoad]) -> Iterator[Metric]:
+        # With 0 from the start: an increase from nothing at all would not be seen.
+        events = CounterMetricFamily("fe_events", "Events by kind, since the controller's start.", labels=["kind"])
+        for kind in get_args(Kind):
+            events.add_metric([kind], self._events.counts[kind])
+        yield events
+        decisions = CounterMetricFamily(
+            "fe_scale_decisions", "Changes of the number of replicas.", labels=[*LABELS, "direction"]
+        )
+        ejections = CounterMetricFamily("fe_ejections", "Replicas set aside after failures.", labels=LABELS)
+        for load in loads.values():
+            labels, counted = _labels(load), self._events.by_deployment
+            for direction in ("up", "down"):
+                decisions.add_metric([*labels, direction], counted[load.name, direction])
+            ejections.add_metric(labels, counted[load.name, "eject"])
+        yield decisions
+        yield ejections
 
 
 def _labels(load: DeploymentLoad) -> list[str]:
@@ -234,11 +302,14 @@ def _integrals(loads: Mapping[int, DeploymentLoad]) -> Iterator[Metric]:
     queue = CounterMetricFamily(
         "fe_queue_depth_seconds", "Waiting requests, summed over time: its rate is the exact average.", labels=LABELS
     )
+    ready = CounterMetricFamily(
+        "fe_replicas_ready_seconds", "Ready replicas, summed over time: replica-hours, times 3,600.", labels=LABELS
+    )
     for load in loads.values():
         in_flight.add_metric(_labels(load), load.in_flight_integral / 1e9)
         queue.add_metric(_labels(load), load.queue_integral / 1e9)
-    yield in_flight
-    yield queue
+        ready.add_metric(_labels(load), load.ready_integral / 1e9)
+    yield from (in_flight, queue, ready)
 
 
 def build_registry(collector: Collector) -> CollectorRegistry:

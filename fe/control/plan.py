@@ -7,14 +7,36 @@ function. `fe.control.reconciler` carries plans out.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from fe.config import schema
 from fe.config.snapshot import build_snapshot
-from fe.control.deployment import DeploymentPlan
+from fe.control.autoscaler import ScalePolicy
 from fe.control.health import HealthPolicy
 from fe.control.providers.process import ProcessSpec
 from fe.model import encode_snapshot
+
+
+@dataclass(frozen=True)
+class DeploymentPlan:
+    """What one deployment should be."""
+
+    name: str  # "endpoint/deployment"
+    capacity: int
+    max_queue: int
+    health: HealthPolicy
+    source: tuple[str, ...] | ProcessSpec  # static addresses, or a command
+    count: int  # of local replicas, to start with where `scale` is given
+    drain_limit: float  # seconds that local replicas get to finish what they have
+    scale: ScalePolicy | None = None  # None: the number is fixed
+    polling_interval: float = 1.0  # seconds between two looks at the load
+
+    def adjusted(self, count: int) -> int:
+        """What becomes of a number of replicas under this plan: within the bounds, or the fixed one."""
+        if self.scale is None:
+            return self.count
+        return max(self.scale.min_instances, min(count, self.scale.max_instances))
 
 
 class Indexed(Protocol):
@@ -47,6 +69,21 @@ def _build_plan(
         source=replicas.addresses if isinstance(replicas, schema.StaticReplicas) else ProcessSpec(replicas, config),
         count=deployment.replica_count(),
         drain_limit=max(config.drain_timeout, settings.request_timeout_ms / 1000 + 1),
+        scale=_build_policy(deployment) if deployment.scales else None,
+        polling_interval=deployment.scale_settings.polling_interval,
+    )
+
+
+def _build_policy(deployment: schema.Deployment) -> ScalePolicy:
+    scale = deployment.scale_settings
+    return ScalePolicy(
+        min_instances=scale.min_instances,
+        max_instances=scale.max_instances,
+        target=scale.target_utilization_percentage / 100,
+        capacity=deployment.request_settings.max_concurrent_requests_per_instance,
+        scale_down_delay=scale.scale_down_delay,
+        scale_to_zero_delay=scale.scale_to_zero_delay,
+        max_scale_up_rate=scale.max_scale_up_rate,
     )
 
 

@@ -18,15 +18,18 @@ from fe import model
 from fe.config.load import load
 from fe.config.schema import RouterConfig
 from fe.config.snapshot import decode_config, encode_config, static_differences
+from fe.control import actions
 from fe.control.deployment import Surroundings
+from fe.control.events import Events
 from fe.control.health import HealthChecker
 from fe.control.link import SupervisorLink
-from fe.control.metrics import ReloadCounts
+from fe.control.metrics import ReloadCounts, ScalingState
 from fe.control.plan import build_plans, encode_for_workers, needs_ready
 from fe.control.providers.local import LocalHost
 from fe.control.providers.static import Resolve, SystemResolver
 from fe.control.reconciler import Reconciler
-from fe.control.state import load_state, save_state
+from fe.control.scaler import Scaler
+from fe.control.state import Legacy, decode_legacy, encode_legacy, load_state, save_state
 from fe.errors import EXIT_INTERNAL, EXIT_OK, ConfigError, FeError
 from fe.log import logger
 
@@ -57,9 +60,14 @@ class ControlPlane:
         self._seconds = 0
         self._link = SupervisorLink(loop, runtime.supervisor, self._on_message, self.end)
         self._host = LocalHost(self._link.send)
-        self._checker = HealthChecker(loop, self.table)
-        around = Surroundings(loop, self.table, self._checker, self._host, resolve or SystemResolver(loop))
+        self.events = Events()
+        self._checker = HealthChecker(loop, self.table, self.events)
+        resolver = resolve or SystemResolver(loop)
+        around = Surroundings(loop, self.table, self._checker, self._host, resolver, self.events)
         self.reconciler = Reconciler(around)
+        self.scaler = Scaler(loop, self.table, self.events, lambda: self.reconciler.live, self.remember)
+        self._encoded = b""  # the applied configuration, for the successor
+        self._remembering = False
 
     async def run(self) -> int:
         """Until the supervisor's end closes or `end` is called. The exit code."""
@@ -69,6 +77,7 @@ class ControlPlane:
             return await self._ended
         finally:
             self._loop.remove_reader(self._runtime.eventfd)
+            self.scaler.stop()
             self._checker.stop()
             self._link.close()
 
@@ -77,17 +86,17 @@ class ControlPlane:
         if not self._ended.done():
             self._ended.set_result(code)
 
-    def wanted(self) -> dict[str, int]:
-        """How many replicas each deployment should have."""
-        return {name: deployment.wanted for name, deployment in list(self.reconciler.live.items())}
+    def scaling(self) -> dict[str, ScalingState]:
+        """What scaling says of each deployment; may be called from a thread."""
+        return {name: track.state() for name, track in list(self.scaler.tracks.items())}
 
     # --- start ---
 
     async def _begin(self) -> None:
         try:
-            config = self._left_behind()
-            if config is not None:
-                await self._take_up(config)
+            left = self._left_behind()
+            if left is not None:
+                await self._take_up(*left)
             else:
                 loaded = await self._load()
                 await self._apply(loaded)
@@ -98,29 +107,48 @@ class ControlPlane:
             self._give_up(f"the controller cannot start: {error}", EXIT_INTERNAL)
         else:
             self._link.send(model.Ready())
+            self.scaler.start()
             self._on_second()
 
     def _give_up(self, why: str, code: int) -> None:
         self._link.send(model.Fatal(why, code))
         self.end(code)
 
-    def _left_behind(self) -> RouterConfig | None:
+    def _left_behind(self) -> tuple[RouterConfig, Legacy] | None:
         """What a former controller had applied."""
         raw = load_state(self._runtime.state_fd)
         if raw is None:
             return None
         try:
-            return decode_config(raw)
+            legacy = decode_legacy(raw)
+            return decode_config(legacy.config), legacy
         except msgspec.DecodeError as error:
             log.error("the former controller's configuration cannot be read, the file is loaded", reason=error)
             return None
 
-    async def _take_up(self, config: RouterConfig) -> None:
+    async def _take_up(self, config: RouterConfig, legacy: Legacy) -> None:
         self._link.send(model.ListReplicas())
         running = await asyncio.wait_for(self._running, RUNNING_WITHIN)
-        self.reconciler.take_up(build_plans(config), running)
+        self.reconciler.take_up(build_plans(config), running, legacy.wanted, legacy.held)
         await self._apply(config)
-        log.info("taken over from a former controller", local_replicas=len(running))
+        figures = {"local_replicas": len(running)}
+        self.events.add("takeover", "taken over from a former controller", figures=figures)
+
+    def remember(self) -> None:
+        """What a successor has to know has changed; it is written down once in a turn of the loop."""
+        if not self._remembering:
+            self._remembering = True
+            self._loop.call_soon(self.write_down)
+
+    def write_down(self) -> None:
+        """As `remember`, at once: before somebody is told that it is done."""
+        self._remembering = False
+        if not self._encoded or self._ended.done():
+            return
+        live = self.reconciler.live
+        wanted = {name: one.wanted for name, one in live.items() if one.scalable}
+        held = {name: tuple(sorted(one.held)) for name, one in live.items() if one.held}
+        save_state(self._runtime.state_fd, encode_legacy(Legacy(self._encoded, wanted, held)))
 
     # --- configuration ---
 
@@ -132,7 +160,8 @@ class ControlPlane:
 
     async def _apply(self, config: RouterConfig) -> None:
         def commit() -> None:
-            save_state(self._runtime.state_fd, encode_config(config))
+            self._encoded = encode_config(config)
+            self.write_down()
             self.config = config
             self.reloads.applied += 1
             self.reloads.last_ok = True
@@ -144,6 +173,8 @@ class ControlPlane:
             lambda deployments: encode_for_workers(config, deployments),
             commit,
         )
+        self.scaler.follow()
+        self.remember()
 
     def on_hangup(self) -> None:
         """SIGHUP: the configuration is loaded again. A reload that still waits for replicas gives way to this one."""
@@ -162,7 +193,8 @@ class ControlPlane:
             for problem in problems:
                 log.error("reload refused, the running configuration stays", reason=problem)
         else:
-            log.info("configuration reloaded", version=self.reconciler.version)
+            figures = {"version": self.reconciler.version}
+            self.events.add("reload", "configuration reloaded", figures=figures)
         self._link.send(model.Reloaded("; ".join(problems) or None))
 
     async def _try_reload(self) -> list[str]:
@@ -209,6 +241,7 @@ class ControlPlane:
     def _on_drain(self) -> None:
         log.debug("draining: no scaling, no probes")
         self.draining = self._host.ending = True
+        self.scaler.stop()
         self._checker.stop()
 
     def _on_ring(self) -> None:
@@ -222,3 +255,16 @@ class ControlPlane:
         self._looking = False
         self._checker.scan()
         self.reconciler.poke()
+        self.scaler.look()
+
+    # --- by hand ---
+
+    def scale_by_hand(self, name: str, count: int) -> int:
+        """See `fe.control.actions`, as for the next two. Raises ActionError."""
+        return actions.scale(self, name, count)
+
+    def drain(self, name: str, replica: str) -> None:
+        actions.drain(self, name, replica)
+
+    def undrain(self, name: str, replica: str) -> None:
+        actions.undrain(self, name, replica)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from fe._core import HOLDER_ACTIVE
 from fe.control.addresses import pack_inet
-from fe.control.deployment import Deployment, DeploymentPlan, Surroundings, drained
+from fe.control.deployment import Deployment, Surroundings, drained
+from fe.control.plan import DeploymentPlan
 from fe.control.providers.local import ReplicaId
 from fe.errors import ConfigError
 from fe.log import logger
@@ -47,8 +49,17 @@ class Reconciler:
 
     # --- taking up what a former controller left ---
 
-    def take_up(self, plans: Mapping[str, DeploymentPlan], running: Mapping[str, int]) -> None:
-        """Adopts deployments, replicas and local processes that exist; `apply` the same plans at once afterwards."""
+    def take_up(
+        self,
+        plans: Mapping[str, DeploymentPlan],
+        running: Mapping[str, int],
+        wanted: Mapping[str, int] = MappingProxyType({}),
+        held: Mapping[str, Collection[str]] = MappingProxyType({}),
+    ) -> None:
+        """Adopts deployments, replicas and local processes that exist; `apply` the same plans at once afterwards.
+
+        wanted, held: by deployment, see `Deployment.take_up`.
+        """
         local: dict[str, list[ReplicaId]] = {}
         for text in running:
             id_ = ReplicaId.parse(text)
@@ -65,7 +76,8 @@ class Reconciler:
                 continue
             ids, plan = local.pop(load.name, []), plans.get(load.name)
             if plan is not None and load.name not in self.live:
-                self.live[load.name] = Deployment.take_up(self._around, plan, index, ids)
+                more = wanted.get(load.name), held.get(load.name, ())
+                self.live[load.name] = Deployment.take_up(self._around, plan, index, ids, *more)
                 self.live[load.name].start()
             else:
                 self._spawn_task(self._clear(index, load.generation, ids))

@@ -1,8 +1,9 @@
-"""The last applied configuration, kept in a memfd that outlives the controller.
+"""What a controller leaves to its successor, kept in a memfd that outlives it: configuration, numbers, drains by hand.
 
-Owns: the layout of that memfd: a header that names the valid copy, and copies written beside each other so that a
-controller killed at any moment leaves the old or the new one, never a mixture. Never: what the bytes mean (`fe.config`
-encodes them). The header is one small pwrite within a page, which a kill does not split; the checksum guards the rest.
+Owns: what is left (`Legacy`), and the layout of that memfd: a header that names the valid copy, and copies written
+beside each other so that a controller killed at any moment leaves the old or the new one, never a mixture. Never: what
+the configuration's bytes mean (`fe.config` encodes them). The header is one small pwrite within a page, which a kill
+does not split; the checksum guards the rest.
 """
 
 from __future__ import annotations
@@ -12,9 +13,23 @@ import struct
 import zlib
 from typing import Final
 
+import msgspec
+
 HEADER: Final = struct.Struct("=8sQQI")  # magic, offset, length, checksum
 MAGIC: Final = b"fe-state"
 FIRST: Final = 4096
+
+
+class Legacy(msgspec.Struct, frozen=True):
+    """What a successor has to know beside the table and the supervisor's list of local replicas."""
+
+    config: bytes  # the applied one, as `fe.config.snapshot` encodes it
+    wanted: dict[str, int] = {}  # by "endpoint/deployment": how many replicas there should be
+    held: dict[str, tuple[str, ...]] = {}  # likewise: addresses of replicas drained by hand
+
+
+encode_legacy = msgspec.msgpack.Encoder().encode
+decode_legacy = msgspec.msgpack.Decoder(Legacy).decode
 
 
 def save_state(fd: int, raw: bytes) -> None:

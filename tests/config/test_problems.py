@@ -314,8 +314,13 @@ def test_hints_do_not_hinder(tmp_path):
     assert any("has no {port}" in note for note in notes)
     assert any("there is no program 'no-such-program'" in note for note in notes)
     assert any("there is no folder" in note for note in notes)
-    scales = deployment("scale_settings: {max_instances: 3}", "replicas: {process: {command: 'sh {port}'}}")
-    assert any("does not scale with the load: 1 replicas run" in note for note in loaded(tmp_path, scales).notes)
+    process = "replicas: {process: {command: 'sh {port}'}}"
+    scales = deployment("scale_settings: {max_instances: 3}\ninstance_count: 5", process)
+    assert any(
+        "is outside of min_instances..max_instances: it starts with 3" in n for n in loaded(tmp_path, scales).notes
+    )
+    scales = deployment("scale_settings: {max_instances: 3}", "replicas: {static: [a:1]}")
+    assert any("static replicas cannot be scaled" in note for note in loaded(tmp_path, scales).notes)
     assert any("static: is empty" in note for note in loaded(tmp_path, static("[]")).notes)
     assert any("every request is answered with 404" in note for note in loaded(tmp_path, "workers: 1").notes)
 

@@ -1,4 +1,7 @@
-"""The admin server over real sockets: health, readiness and why not, metrics, status, and all that is refused."""
+"""The admin server over real sockets: health, readiness and why not, metrics, the page, and how it is bounded.
+
+What it refuses for where it comes from is in test_admin_guard.py, what lies below /api in test_admin_api.py.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import pytest
 
 from fe import model
 from fe.control import admin
+from fe.control.admin_guard import HEADERS
 from tests.control.harness import COMMAND, eventually, on_loop
 from tests.control.world import endpoint, world
 
@@ -58,13 +62,16 @@ async def test_a_controller_without_a_configuration_is_not_ready(file):
         assert b"no configuration is applied yet\n" in (await w.get("/readyz"))[1]
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/api/status", "/none"])
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics", "/api/status", "/api/none", "/none"])
 @on_loop
 async def test_headers_of_every_answer(file, path):
     async with world(file, config()) as w:
         for method in ("GET", "HEAD", "POST", "DELETE"):
             head, body = await w.get(path, method)
-            for name, value in admin.SECURITY_HEADERS.items():
+            policy = (
+                admin.PAGE_POLICY if path == "/" and method in ("GET", "HEAD") else HEADERS["Content-Security-Policy"]
+            )
+            for name, value in {**HEADERS, "Content-Security-Policy": policy}.items():
                 assert head.value(name) == value
             if method == "HEAD":
                 assert body == b""
@@ -107,12 +114,13 @@ async def test_status_shows_what_runs_and_no_secret(file):
         keyed, own = status["endpoints"]
         assert keyed["deployments"][0]["replicas"][0] == {
             "address": A, "state": "ready", "in_flight": 0, "failures": 0, "last_probe": "not probed yet",
+            "held": False,
         }  # fmt: skip
         assert own["deployments"][0]["kind"] == "process"
         assert own["deployments"][0]["replicas"][0]["last_probe"] == "status 200"
         assert (own["deployments"][0]["ready"], own["deployments"][0]["wanted"]) == (1, 1)
         assert status["not_ready"] == ["worker 0 is free", "worker 1 is free"]
-        for path in ("/api/status", "/metrics", "/readyz"):
+        for path in ("/api/status?history=1", "/api/config", "/api/events", "/metrics", "/readyz"):
             everything = b"".join(part if isinstance(part, bytes) else part.raw for part in await w.get(path))
             assert b"secret" not in everything
             digest = w.snapshot.endpoints[0].key_digests[0]
@@ -124,10 +132,30 @@ async def test_metrics_are_served_and_name_what_runs(file):
     async with world(file, config()) as w:
         head, body = await w.get("/metrics")
         assert head.value("content-type") == admin.METRICS_TYPE
-        assert b'fe_replicas_wanted{deployment="blue",endpoint="own"} 1.0\n' in body
+        assert b'fe_replicas_desired{deployment="blue",endpoint="own"} 1.0\n' in body
         assert b"fe_config_version 1.0\n" in body
         assert await w.reload("nonsense: 1")
         assert b'fe_config_reloads_total{result="refused"} 1.0\n' in (await w.get("/metrics"))[1]
+
+
+@on_loop
+async def test_the_page_and_its_files(file):
+    async with world(file, config()) as w:
+        head, page = await w.get("/")
+        assert (head.start[1], head.value("content-type")) == ("200", "text/html; charset=utf-8")
+        assert page == (admin.PAGE / "index.html").read_bytes()
+        for path in sorted(admin.PAGE.iterdir()):
+            head, body = await w.get(f"/page/{path.name}")
+            kind = f"{admin.PAGE_TYPES[path.suffix]}; charset=utf-8"
+            assert (head.start[1], head.value("content-type"), body) == ("200", kind, path.read_bytes())
+            assert head.value("content-security-policy") == admin.PAGE_POLICY
+
+
+@pytest.mark.parametrize("named", ["none.js", "..%2fadmin.py", "%2e%2e/admin.py", "../admin.py", "page.py", "%00", ""])
+@on_loop
+async def test_what_is_no_file_of_the_page_is_not_found(file, named):
+    async with world(file, config()) as w:
+        assert (await w.get(f"/page/{named}"))[0].start[1] == "404"
 
 
 @on_loop

@@ -126,7 +126,7 @@ class World:
         """Asks the admin server; head and body of the answer."""
         host, port = self.admin_socket.getsockname()
         reader, writer = await asyncio.open_connection(host, port)
-        writer.write(raw or f"{method} {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n".encode())
+        writer.write(raw or f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         answer = await asyncio.wait_for(reader.read(), 10)
         writer.close()
         await writer.wait_closed()

@@ -184,7 +184,7 @@ class FeProcess:
     def admin(self, path: str) -> tuple[int, bytes]:
         with Client(("127.0.0.1", self.admin_port)) as client:
             client.sock.settimeout(5)
-            answer = client.exchange(request(path, headers={"Connection": "close"}), "GET")
+            answer = client.exchange(request(path, headers={"Connection": "close"}, host="localhost"), "GET")
             return answer.status, answer.body
 
     def ready(self) -> bool:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import abc
 from typing import Protocol
 
+from fe.control.events import Kind
+
 
 class Fleet(Protocol):
     """A deployment's replicas, as a provider sees them. A replica is named by a key that its provider chooses."""
@@ -37,11 +39,15 @@ class Fleet(Protocol):
     def in_flight(self, key: str) -> int:
         """Leases held there; 0 when it is not known."""
 
+    def note(self, kind: Kind, reason: str, *, replica: str | None = None, **figures: float | str) -> None:
+        """Something worth remembering happened to a replica: an event of this deployment."""
+
 
 class Provider(abc.ABC):
     """A source of replicas for one deployment. All methods are called from the loop and return at once."""
 
     kind: str
+    scalable = False  # `scale` has an effect
 
     @abc.abstractmethod
     def start(self) -> None:
@@ -67,6 +73,16 @@ class Provider(abc.ABC):
     @abc.abstractmethod
     def retired(self) -> bool:
         """After `retire`: nothing is left."""
+
+    @property
+    def pending(self) -> int:
+        """Replicas that are asked for and not yet in the table."""
+        return 0
+
+    @property
+    def failing(self) -> int:
+        """Replicas that there should be, and that fail whenever they are started."""
+        return 0
 
     @property
     @abc.abstractmethod

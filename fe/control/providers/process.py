@@ -11,6 +11,7 @@ import asyncio
 import enum
 import hashlib
 import json
+import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -79,6 +80,7 @@ class ProcessProvider(Provider):
     """The local replicas of one deployment."""
 
     kind = "process"
+    scalable = True
 
     def __init__(
         self,
@@ -114,12 +116,12 @@ class ProcessProvider(Provider):
             self._instances[id_.text] = instance
             self._host.take(id_.text, self)
             if not self._fleet.adopt_record(id_.text, pack_inet("127.0.0.1", id_.port), local=True):
-                self._drain(instance)
+                self._drain(instance, self._drain_limit)
 
     def update(self, spec: ProcessSpec, count: int, drain_limit: float) -> None:
         """Another command or number from now on; running replicas of another revision are replaced one by one."""
         if spec.revision != self._revision:
-            log.info("the command has changed, replicas are replaced one by one", deployment=self._fleet.name)
+            self._fleet.note("rollout", "the command has changed, replicas are replaced one by one")
             self._crashes, self._spawn_after = 0, 0.0
         self._spec, self._revision, self._count, self._drain_limit = spec, spec.revision, count, drain_limit
         self._step()
@@ -141,6 +143,9 @@ class ProcessProvider(Provider):
 
     def retire(self) -> None:
         self._retiring = True
+        last = self._loop.time() + self._drain_limit
+        for instance in self._instances.values():
+            instance.deadline = min(instance.deadline, last)
         self._step()
 
     @property
@@ -150,6 +155,17 @@ class ProcessProvider(Provider):
     @property
     def wanted(self) -> int:
         return self._count
+
+    @property
+    def pending(self) -> int:
+        running = sum(one.stage in (Stage.RUNNING, Stage.RESTARTING) for one in list(self._instances.values()))
+        return max(0, self._count - running)
+
+    @property
+    def failing(self) -> int:
+        if self._crashes < CRASH_LOOP:
+            return 0
+        return max(0, self._count - sum(self._fleet.is_ready(one.key) for one in self._live()))
 
     # --- what the supervisor says ---
 
@@ -185,18 +201,24 @@ class ProcessProvider(Provider):
     # --- one step towards what should be ---
 
     def _step(self) -> None:
+        live = self._live()
+        if self._crashes and live and all(self._has_settled(instance) for instance in live):
+            self._crashes = 0
         draining = [instance for instance in self._instances.values() if instance.stage is Stage.DRAINING]
         now = self._loop.time()
         for instance in draining:
             if self._fleet.in_flight(instance.key) == 0 or now >= instance.deadline:
                 self._stop(instance)
         if self._retiring:
-            for instance in [one for one in self._instances.values() if one.stage in LIVE]:
-                self._drain(instance)
+            for instance in self._live():
+                self._drain(instance, self._drain_limit)
         elif not self._host.ending:
             self._grow(now)
             self._shrink()
         self._arm(now)
+
+    def _has_settled(self, instance: Instance) -> bool:
+        return self._fleet.is_ready(instance.key) and self._loop.time() - instance.born >= SETTLED
 
     def _live(self) -> list[Instance]:
         return [instance for instance in self._instances.values() if instance.stage in LIVE]
@@ -225,7 +247,8 @@ class ProcessProvider(Provider):
                 if instance.id.revision != self._revision and len(ready) - 1 < self._count:
                     return  # its successor is not ready yet
                 ready.remove(instance)
-            self._drain(instance)
+            # One that is merely not needed may take all the time its requests need: none is cut for scaling down.
+            self._drain(instance, self._drain_limit if instance.id.revision != self._revision else math.inf)
             surplus -= 1
 
     def _by_expendability(self, live: list[Instance], ready: list[Instance]) -> list[Instance]:
@@ -248,9 +271,9 @@ class ProcessProvider(Provider):
         self._host.spawn(self, Spawn(instance.key, argv, env, process.cwd, output, process.stop_grace))
         log.info("a local replica is started", deployment=self._fleet.name, port=port)
 
-    def _drain(self, instance: Instance) -> None:
+    def _drain(self, instance: Instance, limit: float) -> None:
         instance.stage = Stage.DRAINING
-        instance.deadline = self._loop.time() + self._drain_limit
+        instance.deadline = self._loop.time() + limit
         self._fleet.drain(instance.key)
         if self._fleet.in_flight(instance.key) == 0:
             self._stop(instance)
@@ -272,11 +295,11 @@ class ProcessProvider(Provider):
         delay = 0.0 if self._crashes == 1 else min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** (self._crashes - 2))
         self._spawn_after = self._loop.time() + delay
         output = (self._spec and self._spec.process.output) or "stderr of fe, above"
-        fields = {"deployment": self._fleet.name, "how": how, "after_s": round(ran, 1), "output": output}
-        if self._crashes >= CRASH_LOOP:
-            log.error("local replicas crash in a row", **fields, crashes=self._crashes, next_start_s=delay)
-        else:
-            log.warning("a local replica ended and is started again", **fields)
+        loops = self._crashes >= CRASH_LOOP
+        reason = "local replicas crash in a row" if loops else "a local replica ended and is started again"
+        self._fleet.note(
+            "crash", reason, how=how, after_s=round(ran, 1), output=output, crashes=self._crashes, next_start_s=delay
+        )
 
     def _arm(self, now: float) -> None:
         if self._timer is not None:
