@@ -11,7 +11,7 @@ cdef enum Result:
     FE_HELD = 0        # a lease is held; *replica is where
     FE_WAITING = 1     # the slot stands in the deployment's queue
     FE_QUEUE_FULL = 2  # max_queue waiters stand there already
-    FE_NO_REPLICA = 3  # no replica is ready, so there is nothing to wait for
+    FE_NO_REPLICA = 3  # no replica is ready, and the caller does not wait for the first
     FE_NO_SLOT = 4     # every slot of this holder is in use
     FE_GONE = 5        # the deployment no longer has this generation
     FE_BUSY = 6        # try_acquire: no place is free
@@ -24,6 +24,15 @@ cdef struct Outcome:
     uint32_t slot
     uint32_t replica   # meaningful with FE_HELD only
     int result         # FE_HELD or FE_EXPIRED
+
+
+cdef struct DeploymentState:
+    # what a refusal tells about; each number was true a moment ago, not all of them at one moment
+    uint32_t in_flight
+    uint32_t capacity             # of one replica; 0: no limit
+    uint32_t ready                # replicas
+    uint32_t queue_length
+    uint32_t max_queue
 
 
 cdef struct ReplicaAddress:
@@ -62,17 +71,24 @@ cdef class Holder:
 # A Holder belongs to one thread of the process that claimed it.
 cdef int lease_acquire(Holder holder, uint32_t deployment, uint32_t generation, int64_t deadline_ns,
                        uint32_t* slot, uint32_t* replica) noexcept nogil
+# As lease_acquire, but without a ready replica it waits for the first one, in the same queue and within the same bound.
+# The controller is rung when nobody had waited there.
+cdef int lease_await(Holder holder, uint32_t deployment, uint32_t generation, int64_t deadline_ns,
+                     uint32_t* slot, uint32_t* replica) noexcept nogil
 cdef int lease_try_acquire(Holder holder, uint32_t deployment, uint32_t generation,
                            uint32_t* slot, uint32_t* replica) noexcept nogil   # FE_BUSY instead of waiting
 # Of a held slot (or one granted and not yet collected); any other is left as it is.
 cdef void lease_release(Holder holder, uint32_t slot) noexcept nogil
 # Gives the place at this replica back and asks again with the request's first place in the order: FE_HELD (perhaps at
 # the same replica), FE_WAITING (ahead of everyone who came later), or FE_NO_REPLICA / FE_GONE with the slot freed.
-cdef int lease_retry(Holder holder, uint32_t slot, int64_t deadline_ns, uint32_t* replica) noexcept nogil
+# `awaits`: without a ready replica it waits for the first one, as with lease_await.
+cdef int lease_retry(Holder holder, uint32_t slot, int64_t deadline_ns, bint awaits, uint32_t* replica) noexcept nogil
 # A waiting slot: FE_CANCELLED, or FE_HELD when a grant came first: then the caller has a lease to release.
 cdef int lease_cancel(Holder holder, uint32_t slot, uint32_t* replica) noexcept nogil
 cdef bint lease_mail(Holder holder) noexcept nogil                            # something lies in the mailbox
 cdef int lease_collect(Holder holder, Outcome* outcomes, int most) noexcept nogil   # how many were written
+# Without the lock, from the caches: a few loads. They may be low while a recount is under way, after a death.
+cdef void deployment_state(Table table, uint32_t deployment, DeploymentState* state) noexcept nogil
 cdef void replica_address(Table table, uint32_t replica, ReplicaAddress* address) noexcept nogil
 # A failed exchange: adds to the replica's consecutive failures; at `threshold` a READY replica becomes EJECTED, the
 # controller is rung, true is returned. A success clears the count (one plain read when there is nothing to clear).

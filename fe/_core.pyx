@@ -66,14 +66,27 @@ cdef inline fe_slot* begin(Holder holder, fe_deployment* d, uint32_t slot) noexc
     return s
 
 
-cdef inline int hold_or_wait(Holder holder, fe_deployment* d, uint32_t slot, uint32_t generation, bint waits,
-                             int64_t deadline_ns, uint32_t* replica) noexcept nogil:
+cdef enum Patience:
+    # what a request may wait for
+    NOTHING = 0
+    PLACE = 1       # at a replica that is ready
+    REPLICA = 2     # also until there is one
+
+
+cdef inline void call_for_replica(fe_deployment* d, fe_rings* rings) noexcept nogil:
+    """Before somebody enters the queue: the first who waits for a replica wakes the one who can start it."""
+    if d.ready == 0 and d.queue_head == FE_NONE:
+        rings.control = 1
+
+
+cdef inline int hold_or_wait(Holder holder, fe_deployment* d, fe_rings* rings, uint32_t slot, uint32_t generation,
+                             Patience patience, int64_t deadline_ns, uint32_t* replica) noexcept nogil:
     cdef fe_view* v = <fe_view*> holder.view
     cdef fe_slot* s
     cdef uint32_t chosen
     if d.word != fe_deployment_word(FE_DEPLOYMENT_ACTIVE, generation):
         return FE_GONE
-    if d.ready == 0:
+    if d.ready == 0 and patience != REPLICA:
         return FE_NO_REPLICA
     chosen = fe_least_loaded(v, d) if d.queue_head == FE_NONE else FE_NONE
     if chosen != FE_NONE:
@@ -82,10 +95,11 @@ cdef inline int hold_or_wait(Holder holder, fe_deployment* d, uint32_t slot, uin
         fe_replica_up(v, d, chosen)
         replica[0] = chosen
         return FE_HELD
-    if not waits:
+    if patience == NOTHING:
         return FE_BUSY
     if d.queue_length >= fe_max_queue(d):
         return FE_QUEUE_FULL
+    call_for_replica(d, rings)
     s = begin(holder, d, slot)
     put64(&s.deadline_ns, <uint64_t> deadline_ns, b"acquire: deadline")
     put64(&s.word, fe_slot_word(FE_SLOT_WAITING, fe_index_of(v, d), 0, generation), b"acquire: waiting")
@@ -93,7 +107,7 @@ cdef inline int hold_or_wait(Holder holder, fe_deployment* d, uint32_t slot, uin
     return FE_WAITING
 
 
-cdef inline int ask(Holder holder, uint32_t deployment, uint32_t generation, bint waits, int64_t deadline_ns,
+cdef inline int ask(Holder holder, uint32_t deployment, uint32_t generation, Patience patience, int64_t deadline_ns,
                     uint32_t* slot, uint32_t* replica) noexcept nogil:
     cdef fe_view* v = <fe_view*> holder.view
     cdef fe_deployment* d
@@ -106,7 +120,7 @@ cdef inline int ask(Holder holder, uint32_t deployment, uint32_t generation, bin
     d = &v.deployments[deployment]
     slot[0] = holder.free_stack[holder.free_count - 1]
     fe_enter(v, d, &rings, holder.index)
-    result = hold_or_wait(holder, d, slot[0], generation, waits, deadline_ns, replica)
+    result = hold_or_wait(holder, d, &rings, slot[0], generation, patience, deadline_ns, replica)
     fe_leave(v, d, &rings)
     if result == FE_HELD or result == FE_WAITING:
         holder.free_count -= 1
@@ -115,12 +129,17 @@ cdef inline int ask(Holder holder, uint32_t deployment, uint32_t generation, bin
 
 cdef int lease_acquire(Holder holder, uint32_t deployment, uint32_t generation, int64_t deadline_ns,
                        uint32_t* slot, uint32_t* replica) noexcept nogil:
-    return ask(holder, deployment, generation, True, deadline_ns, slot, replica)
+    return ask(holder, deployment, generation, PLACE, deadline_ns, slot, replica)
+
+
+cdef int lease_await(Holder holder, uint32_t deployment, uint32_t generation, int64_t deadline_ns,
+                     uint32_t* slot, uint32_t* replica) noexcept nogil:
+    return ask(holder, deployment, generation, REPLICA, deadline_ns, slot, replica)
 
 
 cdef int lease_try_acquire(Holder holder, uint32_t deployment, uint32_t generation,
                            uint32_t* slot, uint32_t* replica) noexcept nogil:
-    return ask(holder, deployment, generation, False, 0, slot, replica)
+    return ask(holder, deployment, generation, NOTHING, 0, slot, replica)
 
 
 cdef inline bint has_place(uint64_t word) noexcept nogil:
@@ -145,7 +164,8 @@ cdef void lease_release(Holder holder, uint32_t slot) noexcept nogil:
     free_slot(holder, slot)
 
 
-cdef int lease_retry(Holder holder, uint32_t slot, int64_t deadline_ns, uint32_t* replica) noexcept nogil:
+cdef int lease_retry(Holder holder, uint32_t slot, int64_t deadline_ns, bint awaits,
+                     uint32_t* replica) noexcept nogil:
     cdef fe_view* v = <fe_view*> holder.view
     cdef uint32_t index = holder.first + slot
     cdef fe_slot* s = &v.slots[index]
@@ -158,12 +178,14 @@ cdef int lease_retry(Holder holder, uint32_t slot, int64_t deadline_ns, uint32_t
         return FE_GONE
     fe_enter(v, d, &rings, holder.index)
     now = fe_account(d)
-    if fe_deployment_state(d.word) != FE_DEPLOYMENT_ACTIVE or d.ready == 0:
+    if fe_deployment_state(d.word) != FE_DEPLOYMENT_ACTIVE or d.ready == 0 and not awaits:
         result = FE_NO_REPLICA if fe_deployment_state(d.word) == FE_DEPLOYMENT_ACTIVE else FE_GONE
         put64(&s.word, 0, b"retry: free")
     else:
         result = FE_WAITING
-        put64(&s.deadline_ns, <uint64_t> deadline_ns, b"retry: deadline")
+        call_for_replica(d, &rings)
+        # However little time is left it may have a place that is free now, as with an acquire.
+        put64(&s.deadline_ns, <uint64_t> max(deadline_ns, now + 1), b"retry: deadline")
         put64(&s.word, fe_slot_word(FE_SLOT_WAITING, fe_index_of(v, d), 0, fe_slot_generation(word)), b"retry: waiting")
         fe_queue_insert(v, d, index)
     # The place itself is given to the longest waiting, which may be this very slot.
@@ -269,6 +291,16 @@ cdef int lease_collect(Holder holder, Outcome* outcomes, int most) noexcept nogi
                 marks &= marks - 1
         parts &= parts - 1
     return written
+
+
+cdef void deployment_state(Table table, uint32_t deployment, DeploymentState* state) noexcept nogil:
+    cdef fe_deployment* d = &(<fe_view*> table.view).deployments[deployment]
+    cdef uint64_t settings = get64(&d.settings)
+    state.in_flight = get32(&d.in_flight)
+    state.capacity = <uint32_t> settings
+    state.ready = get32(&d.ready)
+    state.queue_length = get32(&d.queue_length)
+    state.max_queue = <uint32_t> (settings >> 32)
 
 
 cdef void replica_address(Table table, uint32_t replica, ReplicaAddress* address) noexcept nogil:
@@ -579,6 +611,11 @@ cdef class Table:
             totals.at_ns, totals.in_flight, totals.queue, totals.ready,
         )
 
+    def glance(self, deployment):
+        cdef DeploymentState state
+        deployment_state(self, below(deployment, self.unrouted, "deployment"), &state)
+        return state.in_flight, state.capacity, state.ready, state.queue_length, state.max_queue
+
     def deployments(self):
         cdef fe_view* v = view_of(self)
         return [i for i in range(get32(&v.header.deployments_used))
@@ -720,12 +757,16 @@ cdef class Holder:
         cdef uint32_t slot = 0, replica = 0
         return lease_try_acquire(self, deployment, generation, &slot, &replica), slot, replica
 
+    def await_(self, uint32_t deployment, uint32_t generation, int64_t deadline_ns):
+        cdef uint32_t slot = 0, replica = 0
+        return lease_await(self, deployment, generation, deadline_ns, &slot, &replica), slot, replica
+
     def release(self, slot):
         lease_release(self, own_slot(self, slot))
 
-    def retry(self, slot, int64_t deadline_ns):
+    def retry(self, slot, int64_t deadline_ns, bint awaits=False):
         cdef uint32_t replica = 0
-        return lease_retry(self, own_slot(self, slot), deadline_ns, &replica), replica
+        return lease_retry(self, own_slot(self, slot), deadline_ns, awaits, &replica), replica
 
     def cancel(self, slot):
         cdef uint32_t replica = 0

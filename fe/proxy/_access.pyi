@@ -1,8 +1,9 @@
-"""Access lines, as far as Python sees them (tests)."""
+"""Access lines and the state in a refusal, as far as Python sees them (tests)."""
 
 from fe.proxy._build import Peer
 from fe.proxy._head import RequestHead
 
+# `met` is what fe._core.Table.glance says.
 def line(
     head: RequestHead,
     peer: Peer,
@@ -19,4 +20,6 @@ def line(
     total_ns: int = 0,
     queue_ns: int = 0,
     model_ns: int = 0,
+    met: tuple[int, int, int, int, int] | None = None,
 ) -> bytes: ...
+def state(met: tuple[int, int, int, int, int], waited_ns: int = 0, *, plain: bool = False) -> bytes: ...

@@ -1,8 +1,9 @@
 """The form of an access line: which fields, in which order, and how what a client chose is escaped.
 
-Owns: both forms (JSON, and `key=value` for people), the clock's text. Never: queries, credentials, bodies; the buffer
-and the sink (`access_log.py`). What a client chose stands in quotes and is printable ASCII: it cannot end a line, pose
-as a field, or speak to a terminal. A line has less than PIPE_BUF bytes, so that a pipe takes it in one piece.
+Owns: both forms (JSON, and `key=value` for people), the clock's text; beside it the numbers in a refusal's body, which
+are those of its line. Never: queries, credentials, bodies; the buffer and the sink (`access_log.py`). What a client
+chose stands in quotes and is printable ASCII: it cannot end a line, pose as a field, or speak to a terminal. A line has
+less than PIPE_BUF bytes, so that a pipe takes it in one piece.
 """
 
 import time
@@ -10,6 +11,7 @@ import time
 from libc.stdint cimport int64_t
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
+from fe._core cimport DeploymentState
 from fe.proxy._build cimport Peer
 from fe.proxy._head cimport RequestHead, span_start
 from fe.proxy._writer cimport Scratch, Writer, close_writer, open_writer, put, put_bytes, put_number
@@ -20,6 +22,7 @@ cdef enum:
     LONGEST_AGENT = 200      # six times that
     LONGEST_NAME = 64
     ROOM = 4096
+    STATE_ROOM = 512
 
 cdef Scratch _scratch
 _scratch.memory = NULL
@@ -134,6 +137,24 @@ cdef void _put_facts(Writer* out, const Form* form, const Facts* facts) noexcept
     _put_ms(out, facts.queue_ns)
     _put_key(out, form, b"model_ms", 8)
     _put_ms(out, facts.model_ns)
+    if facts.met != NULL:
+        _put_met(out, form, facts.met)
+
+
+cdef void _put_met(Writer* out, const Form* form, const DeploymentState* met) noexcept nogil:
+    _put_key(out, form, b"in_flight", 9)
+    put_number(out, met.in_flight)
+    if met.capacity:
+        _put_key(out, form, b"capacity", 8)
+        put_number(out, _places(met))
+    _put_key(out, form, b"ready", 5)
+    put_number(out, met.ready)
+    _put_key(out, form, b"queue_length", 12)
+    put_number(out, met.queue_length)
+
+
+cdef inline int64_t _places(const DeploymentState* state) noexcept nogil:
+    return <int64_t> state.capacity * state.ready
 
 
 cdef bytes build_line(bint json, RequestHead head, Peer peer, bytes request_id, str endpoint, str deployment,
@@ -169,14 +190,77 @@ cdef bytes build_line(bint json, RequestHead head, Peer peer, bytes request_id, 
     return close_writer(out)
 
 
+# --- The state in a refusal ------------------------------------------------------------------------------------------
+
+
+cdef bytes build_state(bint plain, const DeploymentState* state, int64_t waited_ns):
+    cdef Writer writer
+    cdef Writer* out = &writer
+    open_writer(out, &_scratch, STATE_ROOM)
+    if plain:
+        _put_sentence(out, state, waited_ns)
+    else:
+        _put_object(out, state, waited_ns)
+    return close_writer(out)
+
+
+cdef void _put_object(Writer* out, const DeploymentState* state, int64_t waited_ns) noexcept nogil:
+    put(out, b', "state": {"in_flight": ', 25)
+    put_number(out, state.in_flight)
+    put(out, b', "capacity": ', 14)
+    if state.capacity:
+        put_number(out, _places(state))
+    else:
+        put(out, b"null", 4)
+    put(out, b', "ready_replicas": ', 20)
+    put_number(out, state.ready)
+    put(out, b', "queue_length": ', 18)
+    put_number(out, state.queue_length)
+    put(out, b', "max_queue_length": ', 22)
+    put_number(out, state.max_queue)
+    put(out, b', "waited_ms": ', 15)
+    _put_tenths(out, waited_ns)
+    put(out, b"}", 1)
+
+
+cdef void _put_sentence(Writer* out, const DeploymentState* state, int64_t waited_ns) noexcept nogil:
+    put(out, b"In flight: ", 11)
+    put_number(out, state.in_flight)
+    if state.capacity:
+        put(out, b" of ", 4)
+        put_number(out, _places(state))
+    put(out, b"; ready replicas: ", 18)
+    put_number(out, state.ready)
+    put(out, b"; waiting: ", 11)
+    put_number(out, state.queue_length)
+    put(out, b" of ", 4)
+    put_number(out, state.max_queue)
+    put(out, b"; this request waited ", 22)
+    _put_tenths(out, waited_ns)
+    put(out, b" ms.\n", 5)
+
+
+cdef void _put_tenths(Writer* out, int64_t ns) noexcept nogil:
+    """Milliseconds with one digit behind the point."""
+    cdef int64_t tenths = ns // 100000 if ns > 0 else 0
+    put_number(out, tenths // 10)
+    put(out, b".", 1)
+    put_number(out, tenths % 10)
+
+
 # --- For tests and tools ---------------------------------------------------------------------------------------------
 
 
 def line(RequestHead head, Peer peer, bytes request_id, *, bint json=True, str endpoint=None, str deployment=None,
          str reason=None, int status=200, int model_status=0, int64_t request_bytes=0, int64_t response_bytes=0,
-         int64_t total_ns=0, int64_t queue_ns=0, int64_t model_ns=0) -> bytes:
+         int64_t total_ns=0, int64_t queue_ns=0, int64_t model_ns=0, met=None) -> bytes:
     """`build_line`."""
     cdef Facts facts
+    cdef DeploymentState load
+    facts.met = NULL
+    if met is not None:
+        load = _state_of(met)
+        facts.met = &load
     facts.status = status
     facts.model_status = model_status
     facts.request_bytes = request_bytes
@@ -185,3 +269,15 @@ def line(RequestHead head, Peer peer, bytes request_id, *, bint json=True, str e
     facts.queue_ns = queue_ns
     facts.model_ns = model_ns
     return build_line(json, head, peer, request_id, endpoint, deployment, reason, &facts)
+
+
+def state(met, int64_t waited_ns=0, *, bint plain=False) -> bytes:
+    """`build_state`."""
+    cdef DeploymentState load = _state_of(met)
+    return build_state(plain, &load, waited_ns)
+
+
+cdef DeploymentState _state_of(tuple met) except *:
+    cdef DeploymentState load
+    load.in_flight, load.capacity, load.ready, load.queue_length, load.max_queue = met
+    return load

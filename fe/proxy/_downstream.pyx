@@ -17,7 +17,7 @@ from libc.string cimport memmove, memset
 from posix.uio cimport iovec
 
 from fe._core cimport monotonic_ns, stat_add
-from fe.proxy._access cimport Facts, build_line
+from fe.proxy._access cimport Facts, build_line, build_state
 from fe.proxy._auth cimport key_matches
 from fe.proxy._build cimport UPSTREAM_CHUNKED, new_request_id
 from fe.proxy._chunked cimport PIECE_DATA, PIECE_DONE, PIECE_ERROR, announced, chunks_start, next_piece
@@ -476,16 +476,19 @@ cdef class Downstream(Client):
         cdef bint near = self.body_done or (
             self.state != STREAM and not self.continue_due and self.body_left <= MOST_DISCARDED
         )
-        cdef bytes data
+        cdef bytes data, state = b""
         cdef RequestHead head = self.head
+        cdef Exchange exchange = self.exchange
+        cdef bint plain = head is not None and head.wants_plain()
+        if exchange is not None and exchange.met:
+            state = build_state(plain, &exchange.state, exchange.waited_ns)
         self._leave_waiting()
         self.exchange = None
         self.body = None
         if not near or self.proxy.draining or answer.close:
             self.close_after = True
         data = answers.build_answer(
-            answer, self.request_id, name=name, message=message, detail=detail,
-            plain=head is not None and head.wants_plain(),
+            answer, self.request_id, name=name, message=message, detail=detail, state=state, plain=plain,
             head_only=head is not None and head.method == METHOD_HEAD,
             close=self.close_after,
             client_request_id=None if head is None else head.client_request_id,

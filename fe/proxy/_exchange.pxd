@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint32_t
 from posix.uio cimport iovec
 
-from fe._core cimport Holder, Outcome as Grant, Table
+from fe._core cimport DeploymentState, Holder, Outcome as Grant, Table
 from fe.proxy._build cimport Peer
 from fe.proxy._head cimport HeadLimits, RequestHead, ResponseHead
 from fe.proxy._reactor cimport Channel, Passing, Reactor
@@ -65,6 +65,11 @@ cdef class Exchange(UpstreamUser):
     cdef int64_t body_length            # of a streamed body; UPSTREAM_CHUNKED when unknown
     cdef int phase
     cdef bint leased, mirrored, fresh, answered, accounted
+    cdef bint cold                      # waits, or has waited, for the first replica
+    cdef int64_t place_until_ns         # until when a place is waited for
+    cdef bint met                       # `state` and `waited_ns` are what was met when the request was refused
+    cdef DeploymentState state
+    cdef int64_t waited_ns
     cdef int attempts
     cdef uint32_t slot, replica, incarnation
     cdef UpstreamConnection upstream
@@ -84,8 +89,11 @@ cdef class Exchange(UpstreamUser):
     # its own
     cdef int _ask(self, int64_t deadline_ns)
     cdef bint _find_again(self)
+    cdef int64_t _cold_until(self)
+    cdef int64_t _patience(self)
     cdef int _on_asked(self, int result, int64_t deadline_ns) except -1
     cdef int _refuse_for(self, int result) except -1
+    cdef void _look(self)
     cdef int _on_lease(self) except -1
     cdef int _send(self) except -1
     cdef int _on_told(self, int outcome, bint last) except -1

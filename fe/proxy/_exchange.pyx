@@ -14,8 +14,8 @@ import logging
 from libc.stdint cimport int64_t, uint32_t
 
 from fe._core cimport (
-    FE_GONE, FE_HELD, FE_NO_REPLICA, FE_NO_SLOT, FE_QUEUE_FULL, FE_WAITING,
-    ReplicaAddress, lease_acquire, lease_cancel, lease_collect, lease_mail,
+    FE_GONE, FE_HELD, FE_NO_SLOT, FE_QUEUE_FULL, FE_WAITING,
+    ReplicaAddress, deployment_state, lease_acquire, lease_await, lease_cancel, lease_collect, lease_mail,
     lease_release, lease_retry, lease_try_acquire, monotonic_ns, replica_address, replica_failed, replica_succeeded,
     stat_add, stat_observe,
 )
@@ -225,8 +225,31 @@ cdef class Exchange(UpstreamUser):
         return self._on_asked(result, deadline)
 
     cdef int _ask(self, int64_t deadline_ns):
+        cdef int64_t cold_ns = self._cold_until()
+        if cold_ns:
+            # The table is told the longer of both times: which of them is meant, and when, is decided by `_patience`.
+            return lease_await(self.proxy.holder, self.deployment.index, self.deployment.generation,
+                               max(deadline_ns, cold_ns), &self.slot, &self.replica)
         return lease_acquire(self.proxy.holder, self.deployment.index, self.deployment.generation, deadline_ns,
                              &self.slot, &self.replica)
+
+    cdef int64_t _cold_until(self):
+        """Until when it may wait for the first replica of a deployment that scales to zero; 0: not, or not any more."""
+        cdef int64_t cold_ns = self.asked_ns + self.deployment.cold_start_ns
+        return cold_ns if self.deployment.cold_start_ns != 0 and monotonic_ns() < cold_ns else 0
+
+    cdef int64_t _patience(self):
+        """Until when it waits in the queue, as things are now: for the first replica, or for a place."""
+        cdef int64_t cold_ns = self.asked_ns + self.deployment.cold_start_ns
+        if self.deployment.cold_start_ns == 0:
+            return self.place_until_ns
+        deployment_state(self.proxy.table, self.deployment.index, &self.state)
+        if self.state.ready == 0:
+            self.cold = True
+            self.leased_ns = 0  # its replica could not be reached: the time at one begins with the next
+            return cold_ns
+        # Who met no replica keeps the time that it was promised.
+        return max(self.place_until_ns, cold_ns) if self.cold else self.place_until_ns
 
     cdef bint _find_again(self):
         """The deployment was removed since the request was routed: the configuration of now may have another."""
@@ -250,15 +273,23 @@ cdef class Exchange(UpstreamUser):
         if result == FE_WAITING:
             self.phase = QUEUED
             self.proxy.waiting[self.slot] = self
-            self.expire_at(deadline_ns)
+            self.place_until_ns = deadline_ns
+            self.expire_at(self._patience())
             return 0
         return self._refuse_for(result)
 
     cdef int _refuse_for(self, int result) except -1:
         """No lease and no place in the queue: the client hears why."""
+        self._look()
         if result == FE_QUEUE_FULL:
             return self._refuse(QUEUE_FULL)
         return self._refuse(NO_SLOT if result == FE_NO_SLOT else NO_REPLICA)
+
+    cdef void _look(self):
+        """Takes down what a refusal tells about: the deployment's load, and how long this request has waited."""
+        self.met = True
+        self.waited_ns = self._waited(monotonic_ns())
+        deployment_state(self.proxy.table, self.deployment.index, &self.state)
 
     cdef int _on_granted(self, uint32_t replica) except -1:
         self.replica = replica
@@ -270,9 +301,13 @@ cdef class Exchange(UpstreamUser):
         cdef int64_t deadline = self.deadline.due_ns
         if monotonic_ns() < deadline and self._find_again():
             return self._on_asked(self._ask(deadline), deadline)
-        if self.proxy.table.deployment(self.deployment.index).ready == 0:
-            return self._refuse_for(FE_NO_REPLICA)
-        return self._refuse(QUEUE_WAIT)
+        self._look()
+        if self.cold and not self._cold_until():
+            limit = f"within cold_start_timeout ({self.deployment.cold_start_ns // 1_000_000} ms)."
+            if self.state.ready:
+                return self._refuse(QUEUE_WAIT, f"No replica became free {limit}")
+            return self._refuse(NO_REPLICA, f"No replica became ready {limit}")
+        return self._refuse(QUEUE_WAIT if self.state.ready else NO_REPLICA)
 
     cdef int _on_lease(self) except -1:
         cdef int64_t now = monotonic_ns()
@@ -491,6 +526,7 @@ cdef class Exchange(UpstreamUser):
             return self._reach()
         if not reused and replica_failed(self.proxy.holder, self.replica, self.incarnation, EJECT_AFTER):
             log.warning("replica %d of %s set aside: %s", self.replica, self.deployment.full_name, problem)
+        self._look()
         self._give_back()
         if self.answered or self.phase == TUNNEL:
             return self._break_off("replica_closed")
@@ -510,19 +546,22 @@ cdef class Exchange(UpstreamUser):
     cdef int _on_unreachable(self, str problem) except -1:
         """Nothing was sent: set the replica aside and go to another, keeping the place in the order."""
         cdef int result
-        cdef int64_t deadline
+        cdef int64_t deadline, cold
         if replica_failed(self.proxy.holder, self.replica, self.incarnation, 1):
             log.warning("replica %d of %s set aside: %s", self.replica, self.deployment.full_name, problem)
         self.attempts += 1
         if self.mirrored or self.attempts >= MOST_ATTEMPTS:
+            self._look()
             self._give_back()
             return self._refuse(CONNECT_FAILED, problem)
         stat_add(self.proxy.holder, self.deployment.index, COUNT_RETRIES, 1)
         self.fresh = False
         self.leased = False
+        self.cold = False
         deadline = min(monotonic_ns() + self.deployment.queue_wait_ns,
                        self.leased_ns + self.deployment.request_timeout_ns)
-        result = lease_retry(self.proxy.holder, self.slot, deadline, &self.replica)
+        cold = self._cold_until()
+        result = lease_retry(self.proxy.holder, self.slot, max(deadline, cold), cold != 0, &self.replica)
         if result == FE_GONE and self._find_again():
             result = self._ask(deadline)
         return self._on_asked(result, deadline)
@@ -597,8 +636,13 @@ cdef class Exchange(UpstreamUser):
 
     cdef int _on_deadline(self, int64_t now_ns) except -1:
         cdef uint32_t replica
+        cdef int64_t until
         cdef Client client
         if self.phase == QUEUED:
+            until = self._patience()
+            if until > now_ns:
+                self.expire_at(until)   # the last replica has gone meanwhile, or the first has come
+                return 0
             self.proxy.waiting[self.slot] = None
             if lease_cancel(self.proxy.holder, self.slot, &replica) == FE_HELD:
                 return self._on_granted(replica)
@@ -610,6 +654,7 @@ cdef class Exchange(UpstreamUser):
             return 0
         client = self.client
         self.client = None
+        self._look()
         if client is not None:
             if self.answered or self.phase == TUNNEL:
                 client._on_broken(self.phase != TUNNEL and not self.response.send_chunked)
@@ -689,6 +734,7 @@ cdef class Exchange(UpstreamUser):
         facts.total_ns = now - self.started_ns
         facts.queue_ns = self._waited(now)
         facts.model_ns = (self.answered_ns or now) - self.leased_ns if self.leased_ns else 0
+        facts.met = &self.state if self.met else NULL
         self.proxy.access_log.add(build_line(
             self.proxy.log_json, self.head, self.peer, self.request_id,
             self.endpoint.name, self.deployment.name, self.reason, &facts,

@@ -14,6 +14,7 @@ cdef class Deployment:
     cdef readonly int64_t capacity         # per replica; 0: no limit
     cdef readonly int64_t request_timeout_ns
     cdef readonly int64_t queue_wait_ns
+    cdef readonly int64_t cold_start_ns    # how long to wait for the first replica; 0: not at all
     cdef readonly int64_t abandon_timeout_ns
     cdef readonly int64_t max_body_bytes
     cdef readonly bint finish              # on_disconnect: finish (else abort)

@@ -15,6 +15,7 @@ class Deployment:
     capacity: int
     request_timeout_ns: int
     queue_wait_ns: int
+    cold_start_ns: int
     abandon_timeout_ns: int
     max_body_bytes: int
     finish: bool

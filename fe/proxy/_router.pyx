@@ -33,6 +33,7 @@ cdef class Deployment:
         self.capacity = view.capacity
         self.request_timeout_ns = view.request_timeout_ms * MS
         self.queue_wait_ns = view.max_queue_wait_ms * MS
+        self.cold_start_ns = view.cold_start_timeout_ms * MS
         self.abandon_timeout_ns = view.abandon_timeout_ms * MS
         self.max_body_bytes = view.max_body_bytes
         self.finish = view.on_disconnect == "finish"

@@ -1,11 +1,12 @@
 """The answers that fe gives by itself: each with a status, a code to match on, a text, and a reason to count it under.
 
 Owns: their wording, the shape of the error body, the fields that belong to a status. Never: deciding which one a
-request gets, sockets. An answer for one service is rendered once and kept; a request only puts its ids in.
-Read `fe.model.REASONS` for what the reasons are counted as.
+request gets, sockets. An answer for one service is rendered once and kept; a request only puts its ids and numbers in.
+Read `fe.model.REASONS` for what the reasons are counted as, `fe/proxy/_access.pyx` for how the numbers look.
 
-The body is {"error": {"code", "message", "detail", "request_id"}}, or the message alone as text/plain for a client that
-prefers it. `code` is stable; `message` has the texts that clients of AzureML match on; `detail` explains.
+The body is {"error": {"code", "message", "detail", "request_id", "state"}}, or as text/plain, for a client that prefers
+it, the message and a line with the state. `code` is stable; `message` has the texts that clients of AzureML match on;
+`detail` explains; `state` is the load that a request has met which was refused for it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from fe.proxy._build import http_date
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 ALLOW: Final = b"Allow: GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS\r\n"
 RETRY: Final = b"Retry-After: 1\r\n"
-PLACE: Final = "0" * 36  # stands for the request id while an answer is rendered: ids are all of this length
+ID_LENGTH: Final = 36  # of a request id
 
 PHRASES: Final = {
     400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
@@ -30,7 +31,8 @@ PHRASES: Final = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+# Each is one of its kind. Without eq=False the look-up of what is rendered would hash all these texts each time.
+@dataclass(frozen=True, slots=True, eq=False)
 class Answer:
     """One of fe's answers. `{name}` in a message is the endpoint's name; `close`: the connection is of no more use."""
 
@@ -91,25 +93,26 @@ def refusal(status: int) -> Answer:
 @lru_cache(maxsize=4096)
 def _render(
     answer: Answer, name: str, message: str, detail: str, plain: bool, head_only: bool, close: bool
-) -> tuple[bytes, bytes, bytes, bytes]:
-    """What stands before the Date, before and behind the id in the head, and behind the id in the body."""
+) -> tuple[bytes, bytes, int, bytes, bytes, bytes, bytes]:
+    """The answer in parts. What comes between them: Date, length and id in the head; id and state in the body.
+
+    The number is the body's length without a state.
+    """
     text = (message or answer.message).replace("{name}", name)
     if plain:
-        body, kind = f"{text}\n", "text/plain; charset=utf-8"
+        body, kind, length = (f"{text}\n", "", ""), "text/plain; charset=utf-8", 0
     else:
-        error = {"code": answer.code, "message": text, "detail": detail or answer.detail, "request_id": PLACE}
-        body, kind = json.dumps({"error": {key: value for key, value in error.items() if value}}), "application/json"
+        error = {"code": answer.code, "message": text, "detail": detail or answer.detail}
+        opened = json.dumps({"error": {key: value for key, value in error.items() if value}})[:-2]
+        body, kind, length = (f'{opened}, "request_id": "', '"', "}}"), "application/json", ID_LENGTH
+    length += len("".join(body).encode())
     start = f"HTTP/1.1 {answer.status} {PHRASES[answer.status]}\r\nDate: "
-    head = (
-        f"\r\nContent-Type: {kind}\r\nContent-Length: {len(body.encode())}\r\n"
-        + answer.fields.decode()
-        + ("Connection: close\r\n" if close or answer.close else "")
-        + "x-request-id: "
-    )
-    before, place, behind = ("" if head_only else body).rpartition(PLACE)
-    if not place:
-        before, behind = behind, ""
-    return start.encode(), head.encode(), before.encode(), behind.encode()
+    fields = answer.fields.decode() + ("Connection: close\r\n" if close or answer.close else "")
+    before, behind, end = ("", "", "") if head_only else body
+    return (
+        start.encode(), f"\r\nContent-Type: {kind}\r\nContent-Length: ".encode(), length,
+        f"\r\n{fields}x-request-id: ".encode(), before.encode(), behind.encode(), end.encode(),
+    )  # fmt: skip
 
 
 def build_answer(
@@ -119,6 +122,7 @@ def build_answer(
     name: str = "",
     message: str = "",
     detail: str = "",
+    state: bytes = b"",
     plain: bool = False,
     head_only: bool = False,
     close: bool = False,
@@ -127,11 +131,13 @@ def build_answer(
 ) -> bytes:
     """The whole answer as it goes on the wire; `message` and `detail` take the place of the answer's own when given.
 
-    They are kept with the answer, so pass constants only. `head_only`: the request was a HEAD.
+    They are kept with the answer, so pass constants only. `state`: as `fe/proxy/_access.pyx` builds it, for people when
+    `plain`. `head_only`: the request was a HEAD.
     """
-    start, head, before, behind = _render(answer, name, message, detail, plain, head_only, close)
+    start, kind, length, fields, before, behind, end = _render(answer, name, message, detail, plain, head_only, close)
     own = b"" if client_request_id is None else b"\r\nx-ms-client-request-id: " + client_request_id
-    identified = request_id if behind else b""
-    return b"".join(
-        (start, http_date(), head, request_id, own, b"\r\n", deployment_line, b"\r\n", before, identified, behind)
-    )
+    size = b"%d" % (length + len(state))
+    return b"".join((
+        start, http_date(), kind, size, fields, request_id, own, b"\r\n", deployment_line, b"\r\n",
+        before, request_id if behind else b"", behind, b"" if head_only else state, end,
+    ))  # fmt: skip

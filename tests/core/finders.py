@@ -30,7 +30,10 @@ def act(world: World) -> None:
 
 
 def _acquire(world: World) -> None:
-    result, slot, replica = world.people[C].acquire(world.deployment, world.generation, FAR)
+    _enter(world, *world.people[C].acquire(world.deployment, world.generation, FAR))
+
+
+def _enter(world: World, result: int, slot: int, replica: int) -> None:
     world.read_mail(rung=False)
     if result == _core.HELD:
         world.held.append(((C, slot), replica))
@@ -38,6 +41,10 @@ def _acquire(world: World) -> None:
         assert result == _core.WAITING
         world.waiting.append((C, slot))
         world.read_mail(rung=False)
+
+
+def _await(world: World) -> None:
+    _enter(world, *world.people[C].await_(world.deployment, world.generation, FAR))
 
 
 def _try_acquire(world: World) -> None:
@@ -77,6 +84,7 @@ def _claim_another(world: World) -> None:
 
 FINDERS: dict[str, Callable[[World], object]] = {
     "acquire": _acquire,
+    "await": _await,
     "try_acquire": _try_acquire,
     "release": lambda w: w.let_go(),
     "retry": _retry,

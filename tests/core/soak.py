@@ -79,7 +79,8 @@ class Worker:
 
     def _acquire(self) -> None:
         deadline = PAST if self._dice.random() < 0.1 else FAR
-        result, slot, replica = self._holder.acquire(0, 1, deadline)
+        ask = self._dice.choice([self._holder.acquire, self._holder.await_])
+        result, slot, replica = ask(0, 1, deadline)
         if result == _core.HELD:
             self._hold(slot, replica)
         elif result == _core.WAITING:
@@ -97,7 +98,7 @@ class Worker:
         if self._held:
             slot = self._held.pop(self._dice.randrange(len(self._held)))
             self._places.leave(slot)
-            result, replica = self._holder.retry(slot, FAR)
+            result, replica = self._holder.retry(slot, FAR, self._dice.random() < 0.5)
             if result == _core.HELD:
                 self._hold(slot, replica)
             elif result == _core.WAITING:

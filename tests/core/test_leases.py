@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fe import _core
-from tests.core.tables import FAR
+from tests.core.tables import FAR, PAST
 
 
 def test_the_least_loaded_replica_is_chosen(bench):
@@ -113,6 +113,21 @@ def test_retry_waits_behind_those_who_asked_before(bench):
     assert second.collect() == [(older, member, _core.HELD)]
     first.release(held)
     assert first.collect() == [(adopted, member, _core.HELD)]
+
+
+def test_retry_without_time_left_takes_what_is_free(bench):
+    """As an acquire does; it only cannot wait."""
+    deployment, generation, [one, other] = bench.deployment(replicas=2)
+    first, second = bench.holders(2)
+    _, slot, _ = first.acquire(deployment, generation, FAR)
+    assert first.failed(one, bench.table.replica(one).incarnation, 1)
+    assert first.retry(slot, PAST) == (_core.HELD, other)
+    bench.table.set_replica_state(one, _core.REPLICA_READY)
+    _, another, _ = second.acquire(deployment, generation, FAR)
+    bench.table.set_replica_state(other, _core.REPLICA_EJECTED)
+    assert first.retry(slot, PAST) == (_core.WAITING, 0)
+    second.release(another)
+    assert first.collect() == [(slot, 0, _core.EXPIRED)]
 
 
 def test_retry_without_a_ready_replica_frees_the_slot(bench):

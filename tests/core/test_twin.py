@@ -76,19 +76,17 @@ class Machine(RuleBasedStateMachine):
         holder=HOLDERS,
         deployment=DEPLOYMENTS,
         deadline=DEADLINES,
-        waits=st.integers(0, 4),
+        way=st.sampled_from(["acquire"] * 3 + ["await_"] * 2 + ["try_acquire"]),
         stale=st.integers(0, 9),
         times=st.integers(1, 4),
     )
-    def acquire(self, holder: int, deployment: int, deadline: int, waits: int, stale: int, times: int) -> None:
+    def acquire(self, holder: int, deployment: int, deadline: int, way: str, stale: int, times: int) -> None:
         self.awake = holder
         generation = self.twin.deployments[deployment].generation + (stale == 0)
         for _ in range(times if self.alive[holder] else 0):
-            expected = self.twin.acquire(holder, deployment, generation, deadline, waits > 0)
-            if waits:
-                answer = self.holders[holder].acquire(deployment, generation, deadline)
-            else:
-                answer = self.holders[holder].try_acquire(deployment, generation)
+            expected = self.twin.acquire(holder, deployment, generation, deadline, way)
+            ask = getattr(self.holders[holder], way)
+            answer = ask(deployment, generation, *([] if way == "try_acquire" else [deadline]))
             assert answer[0] == expected[0]
             if answer[0] in (_core.HELD, _core.WAITING):
                 assert answer == expected
@@ -101,13 +99,13 @@ class Machine(RuleBasedStateMachine):
             self.twin.release(holder, slot)
             self.holders[holder].release(slot)
 
-    @rule(holder=HOLDERS, slot=SLOTS, deadline=DEADLINES)
-    def retry(self, holder: int, slot: int, deadline: int) -> None:
+    @rule(holder=HOLDERS, slot=SLOTS, deadline=DEADLINES, awaits=st.booleans())
+    def retry(self, holder: int, slot: int, deadline: int, awaits: bool) -> None:
         self.awake = holder
         if self.alive[holder]:
             slot = self.pick_slot(holder, slot)
-            expected = self.twin.retry(holder, slot, deadline)
-            assert self.holders[holder].retry(slot, deadline) == expected
+            expected = self.twin.retry(holder, slot, deadline, awaits)
+            assert self.holders[holder].retry(slot, deadline, awaits) == expected
 
     @rule(holder=HOLDERS, slot=SLOTS)
     def cancel(self, holder: int, slot: int) -> None:
@@ -220,6 +218,8 @@ class Machine(RuleBasedStateMachine):
             assert self.table.replicas(index) == self.twin.members(index)
             assert (load.ready, load.in_flight) == (len(self.twin.ready(index)), self.twin.in_flight(index))
             assert load.queue_depth == len(self.twin.queue(index))
+            glance = (load.in_flight, load.capacity, load.ready, load.queue_depth, load.max_queue)
+            assert self.table.glance(index) == glance
 
     @invariant()
     def replicas_agree(self) -> None:

@@ -173,24 +173,31 @@ class Twin:
         self.slots[holder, slot] = Slot()
         self.free[holder].append(slot)
 
+    def call_for_replica(self, deployment: int) -> None:
+        """Somebody is about to wait; the first who waits for a replica rings."""
+        if not self.ready(deployment) and not self.queue(deployment):
+            self.control = True
+
     def acquire(
-        self, holder: int, deployment: int, generation: int, deadline: int, waits: bool = True
+        self, holder: int, deployment: int, generation: int, deadline: int, way: str = "acquire"
     ) -> tuple[int, int, int]:
+        """`way`: "acquire", "try_acquire" or "await_"."""
         record = self.deployments[deployment]
         if not self.free[holder]:
             return _core.NO_SLOT, 0, 0
         if record.state != ACTIVE or record.generation != generation:
             return _core.GONE, 0, 0
-        if not self.ready(deployment):
+        if not self.ready(deployment) and way != "await_":
             return _core.NO_REPLICA, 0, 0
         replica = self.choose(deployment)
         if replica is not None:
             self.replicas[replica].since = self.tick()
             return _core.HELD, self.take_slot(holder, state=HELD, deployment=deployment, replica=replica), replica
-        if not waits:
+        if way == "try_acquire":
             return _core.BUSY, 0, 0
         if len(self.queue(deployment)) >= record.max_queue:
             return _core.QUEUE_FULL, 0, 0
+        self.call_for_replica(deployment)
         return _core.WAITING, self.take_slot(holder, state=WAITING, deployment=deployment, deadline=deadline), 0
 
     def release(self, holder: int, slot: int) -> None:
@@ -199,22 +206,24 @@ class Twin:
             self.free_slot(holder, slot)
             self.give_back(lease.replica)
 
-    def retry(self, holder: int, slot: int, deadline: int) -> tuple[int, int]:
+    def retry(self, holder: int, slot: int, deadline: int, awaits: bool = False) -> tuple[int, int]:
         lease = self.slots.get((holder, slot), Slot())
         if lease.state not in (HELD, GRANTED):
             return _core.GONE, 0
         replica, result = lease.replica, _core.WAITING
         if self.deployments[lease.deployment].state != ACTIVE:
             result = _core.GONE
-        elif not self.ready(lease.deployment):
+        elif not self.ready(lease.deployment) and not awaits:
             result = _core.NO_REPLICA
         else:
-            lease.state, lease.deadline = WAITING, deadline
+            self.call_for_replica(lease.deployment)
+            lease.state, lease.deadline = WAITING, NOW + 1
         if result != _core.WAITING:
             self.free_slot(holder, slot)
         self.replicas[replica].since = self.tick()
         self.finish(replica)
         self.grant_free(lease.deployment)
+        lease.deadline = deadline  # what is free now it may have in any case
         if result == _core.WAITING and lease.state == GRANTED:
             lease.state = HELD
             return _core.HELD, lease.replica

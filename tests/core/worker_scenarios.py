@@ -116,6 +116,32 @@ def _no_replica() -> World:
     return world
 
 
+def _cold() -> World:
+    """Nobody waits and no replica is ready; nor is anybody told yet."""
+    world = World()
+    world.table.set_replica_state(world.members[0], _core.REPLICA_STARTING)
+    return world
+
+
+def _cold_behind() -> World:
+    world = _cold()
+    for who in (C, B):
+        result, slot, _ = world.people[who].await_(world.deployment, world.generation, FAR)
+        assert result == _core.WAITING
+        world.waiting.append((who, slot))
+    return world
+
+
+def _await(world: World) -> None:
+    world.victim.await_(world.deployment, world.generation, FAR)
+
+
+def _replica_comes(world: World) -> None:
+    """Who can start a replica has heard of the need, or of a death behind which there may be one; then it is ready."""
+    assert world.bench.control_rung()
+    world.table.set_replica_state(world.members[0], _core.REPLICA_READY)
+
+
 def _many_held() -> World:
     world = World(capacity=4, replicas=3)
     world.hold(VICTIM, 7)
@@ -137,6 +163,11 @@ add("acquire and wait behind others", _and_waiting(B, C), _acquire)
 add("acquire, queue full", _full, _acquire)
 add("acquire, no replica", _no_replica, _acquire)
 add("acquire, gone", _free, lambda w: w.victim.acquire(w.deployment, w.generation + 1, FAR))
+add("await a free place", _free, _await)
+add("await a place behind others", _and_waiting(C), _await)
+add("await the first replica", _cold, _await, finish=_replica_comes)
+add("await the first replica behind others", _cold_behind, _await, finish=_replica_comes, thorough=True)
+add("await, queue full", _full, _await)
 add("try_acquire a free place", _free, lambda w: w.victim.try_acquire(w.deployment, w.generation))
 add("try_acquire, busy", _and_waiting(C), lambda w: w.victim.try_acquire(w.deployment, w.generation))
 add("release, nobody waits", _busy, _release)
@@ -258,6 +289,13 @@ def _alone() -> World:
     return world
 
 
+def _only() -> World:
+    world = World()
+    world.hold(VICTIM)
+    world.table.set_replica_state(world.members[0], _core.REPLICA_EJECTED)
+    return world
+
+
 def _failed_once() -> World:
     world = _free()
     assert not world.people[B].failed(world.members[0], 1, 3)
@@ -268,6 +306,8 @@ add("retry elsewhere", _elsewhere, _retry)
 add("retry before those who wait", _and_waiting(C, B), _retry)
 add("retry among those who wait", _retry_behind, _retry)
 add("retry, no replica", _alone, _retry)
+add("retry, awaiting", _alone, lambda w: w.victim.retry(w.mine[0], FAR, True), finish=_replica_comes)
+add("retry, awaiting before anyone", _only, lambda w: w.victim.retry(w.mine[0], FAR, True), finish=_replica_comes)
 add("retry, gone", _removed_deployment, _retry)
 add("retry from a draining replica", _last_lease(_core.REPLICA_DRAINING), _retry)
 add("adopt above capacity", _and_waiting(C), lambda w: w.victim.adopt(w.deployment, w.members[0]))

@@ -61,6 +61,7 @@ CASES = [
     _case("lease.pml", "capacity up and down", CONTROL),
     _case("lease.pml", "capacity down and up", f"{CONTROL} CAP=2 FIRST_CAP=1 SECOND_CAP=2"),
     _case("lease.pml", "drain and back", f"{CONTROL} DRAIN"),
+    _case("lease.pml", "drain and back, retry", f"{CONTROL} DRAIN RETRIES=1"),
     _case("mailbox.pml", "two words, two locks, in parts", "ROUNDS=2 CRASHES=1"),
     _case("mailbox.pml", "two deaths", "ROUNDS=1 CRASHES=2"),
     _case("mailbox.pml", "variant edge_of_each_word", "ROUNDS=1 VARIANT_EDGE_OF_EACH_WORD"),

@@ -14,6 +14,7 @@ from fe.proxy import _access, _build, _head
 from tests.proxy.heads import get, head, read
 
 ID = b"01234567-89ab-4def-8123-456789abcdef"
+LOAD = {"in_flight", "capacity", "ready", "queue_length"}
 PEER = _build.Peer("2001:db8::1")
 
 HOSTILE = [
@@ -54,6 +55,16 @@ def test_an_answer_of_fe() -> None:
     assert {"deployment", "model_status", "client_id", "user_agent"}.isdisjoint(fields)
 
 
+def test_the_load_that_a_refused_request_has_met() -> None:
+    request, facts = read(), {"status": 503, "reason": "queue_full"}
+    fields = json.loads(text(request, **facts, met=(7, 4, 2, 3, 100)))
+    assert {key: fields[key] for key in LOAD} == {"in_flight": 7, "capacity": 8, "ready": 2, "queue_length": 3}
+    assert " in_flight=7 capacity=8 ready=2 queue_length=3 " in text(request, **facts, met=(7, 4, 2, 3, 9), json=False)
+    unlimited = json.loads(text(request, **facts, met=(7, 0, 2, 3, 100)))
+    assert LOAD & unlimited.keys() == LOAD - {"capacity"}
+    assert LOAD.isdisjoint(json.loads(text(request, **facts)))
+
+
 def test_a_request_that_was_refused() -> None:
     request = _head.read_request(get(line="GET /a b HTTP/1.1"))
     assert "path" not in json.loads(text(request, status=400, reason="bad_request"))
@@ -86,12 +97,12 @@ def test_long_values_are_cut_so_that_a_pipe_takes_a_line_whole() -> None:
     request = read(
         "User-Agent: " + "\xff" * 9000, "x-ms-client-request-id: " + "a" * 99, line="GET /" + '"' * 8000 + " HTTP/1.1"
     )
-    name = "n" * 99
+    name, most = "n" * 99, (2**32 - 1, 2**32 - 1, 2**20, 2**32 - 1, 2**32 - 1)
     fields = json.loads(
-        text(request, endpoint=name, deployment=name, reason=name, total_ns=2**62, response_bytes=2**62)
+        text(request, endpoint=name, deployment=name, reason=name, total_ns=2**62, response_bytes=2**62, met=most)
     )
     assert (len(fields["path"]), fields["user_agent"]) == (1000, "\xff" * 200)
-    text(request, json=False, endpoint=name, deployment=name, reason=name)
+    text(request, json=False, endpoint=name, deployment=name, reason=name, met=most)
 
 
 @settings(max_examples=100, deadline=None)

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from fe import model
+from fe.proxy import _access
 from fe.proxy.answers import ANSWERS, CONTINUE, Answer, build_answer, refusal
 from tests.support.wire import STATUS_LINE, Head, body_framing, parse_head
 
 ID = b"01234567-89ab-4def-8123-456789abcdef"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "http.md"
+MET = (7, 4, 2, 3, 100)  # in flight, capacity of a replica, ready, waiting, most that may wait
 EVERY = [pytest.param(answer, id=answer.code) for answer in ANSWERS.values()]
 
 
@@ -53,6 +56,57 @@ def test_head_has_the_same_fields_and_no_body(answer: Answer) -> None:
     assert nothing == b""
     assert {name for name, _ in other.headers} == {name for name, _ in head.headers}
     assert other.value("content-length") == str(len(body))
+
+
+@pytest.mark.parametrize("answer", EVERY)
+@pytest.mark.parametrize("head_only", [False, True])
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_state_is_added_to_what_stands_there_without(answer: Answer, plain: bool, head_only: bool) -> None:
+    state = _access.state(MET, 1_250_000_000, plain=plain)
+    options: dict[str, Any] = {"name": "my-model", "plain": plain, "head_only": head_only}
+    without, before = built(answer, **options)
+    head, body = built(answer, **options, state=state)
+    assert head.start == without.start
+    assert int(head.value("content-length") or 0) == int(without.value("content-length") or 0) + len(state)
+    if head_only:
+        assert body == b""
+    elif plain:
+        assert body == before + state
+    else:
+        error = json.loads(body)["error"]
+        assert error.pop("state") == {
+            "in_flight": 7, "capacity": 8, "ready_replicas": 2, "queue_length": 3, "max_queue_length": 100,
+            "waited_ms": 1250.0,
+        }  # fmt: skip
+        assert error == json.loads(before)["error"]
+
+
+def test_a_state_in_words() -> None:
+    assert _access.state(MET, 1_250_999_999, plain=True) == (
+        b"In flight: 7 of 8; ready replicas: 2; waiting: 3 of 100; this request waited 1250.9 ms.\n"
+    )
+    assert _access.state((7, 0, 2, 0, 0), plain=True) == (
+        b"In flight: 7; ready replicas: 2; waiting: 0 of 0; this request waited 0.0 ms.\n"
+    )
+
+
+@pytest.mark.parametrize("number", [0, 1, 2**32 - 1])
+@pytest.mark.parametrize("ready", [0, 1, 2**20])
+@pytest.mark.parametrize("waited_ns", [-1, 0, 99_999, 100_000, 2**62])
+def test_a_state_of_any_size(number: int, ready: int, waited_ns: int) -> None:
+    met = (number, number, ready, number, number)
+    state = json.loads(b"{" + _access.state(met, waited_ns)[2:] + b"}")["state"]
+    assert state == {
+        "in_flight": number, "capacity": number * ready if number else None, "ready_replicas": ready,
+        "queue_length": number, "max_queue_length": number, "waited_ms": max(waited_ns, 0) // 100_000 / 10,
+    }  # fmt: skip
+    assert str(number * ready).encode() in _access.state(met, waited_ns, plain=True)
+
+
+def test_the_document_shows_every_number_of_a_state() -> None:
+    example = DOCUMENT.read_text().partition("```json\n")[2].partition("```")[0]
+    state = json.loads(b"{" + _access.state(MET)[2:] + b"}")["state"]
+    assert list(json.loads(example)["error"]["state"]) == list(state)
 
 
 @pytest.mark.parametrize(
@@ -119,8 +173,7 @@ def test_every_reason_that_is_answered_has_an_answer() -> None:
 
 
 def test_the_document_names_every_answer() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "http.md").read_text()
-    table = text.partition("| status | codes |")[2].partition("##")[0]
+    table = DOCUMENT.read_text().partition("| status | codes |")[2].partition("##")[0]
     assert set(re.findall(r"`(\w+)`", table)) == set(ANSWERS)
     for answer in ANSWERS.values():
         assert re.search(rf"^\| [\d, ]*{answer.status}[\d, ]* \| .*`{answer.code}`", table, re.MULTILINE), answer.code

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fe import model
-from fe.proxy._router import Endpoint, Router
-from tests.proxy.heads import endpoint, read
+from fe.proxy._router import Deployment, Endpoint, Router
+from tests.proxy.heads import deployment, endpoint, read
 
 
 def router(*endpoints: Any) -> Router:
@@ -196,6 +196,8 @@ def test_settings_are_in_the_units_of_the_data_path() -> None:
     assert (found.name, found.full_name, found.index, found.generation) == ("a", "one/a", 0, 1)
     assert found.header_line == b"azureml-model-deployment: a\r\n"
     assert (found.request_timeout_ns, found.queue_wait_ns) == (5_000_000_000, 500_000_000)
+    assert found.cold_start_ns == 0
+    assert Deployment("one", deployment("a", cold_start_timeout_ms=1500)).cold_start_ns == 1_500_000_000
     assert (found.abandon_timeout_ns, found.max_body_bytes, found.capacity) == (9_000_000_000, 1000, 1)
     assert (found.finish, found.retry_on_reset, found.websocket) == (True, False, False)
 
