@@ -218,6 +218,10 @@ def _check_scale(entry: DeploymentEntry, findings: Findings) -> None:
         return
     if scale.automatic and scale.max_scale_up_rate and scale.max_scale_up_rate < 1:
         findings.problem(at.key("max_scale_up_rate"), f"{scale.max_scale_up_rate:g} would never grow", "write 2, or 0")
+    if deployment.cold_start_timeout_ms and not deployment.request_settings.max_queue_length:
+        queue_at = place.key("request_settings").key("max_queue_length")
+        mend = "allow some requests to wait, or set min_instances: 1"
+        findings.problem(queue_at, "0 leaves nobody to wait for the first replica: none would ever be started", mend)
     count = deployment.instance_count
     if scale.automatic and count is not None and not scale.min_instances <= count <= scale.max_instances:
         text = f"{count} is outside of min_instances..max_instances: it starts with {deployment.replica_count()}"

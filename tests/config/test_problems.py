@@ -303,6 +303,12 @@ def test_ten_thousand_replicas(tmp_path):
     assert "limits.replicas: 10000 is less than the 10001 replicas that are configured" in problem
 
 
+def test_nothing_can_wait_for_a_first_replica(tmp_path):
+    scale = "scale_settings: {min_instances: 0, max_instances: 2}\nrequest_settings: {max_queue_length: 0}"
+    [problem] = problems(tmp_path, deployment(scale, "replicas: {process: {command: 'sh {port}'}}"))
+    assert "request_settings.max_queue_length: 0 leaves nobody to wait for the first replica" in problem
+
+
 def test_hints_do_not_hinder(tmp_path):
     """Settings that have no effect, or that will fail later, are notes and not problems."""
     text = endpoint("auth_mode: none", "instance_count: 5\nenvironment_variables: {A: b}\nreplicas: {static: [a:1]}")
