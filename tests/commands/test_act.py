@@ -7,9 +7,9 @@ import json
 import pytest
 
 from tests.commands.running import fe, stranger
-from tests.control.harness import COMMAND, dead_port
+from tests.control.harness import COMMAND
 from tests.support.backends import Backend
-from tests.support.fe_process import FeProcess, endpoint, wait_for
+from tests.support.fe_process import FeProcess, dead_port, endpoint, wait_for
 
 OWN = {
     "name": "own",

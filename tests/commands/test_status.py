@@ -8,10 +8,9 @@ import signal
 import pytest
 
 from tests.commands.running import OnTerminal, fe, stranger
-from tests.control.harness import dead_port
 from tests.support.backends import Backend
 from tests.support.client import request
-from tests.support.fe_process import FeProcess, endpoint, wait_for
+from tests.support.fe_process import FeProcess, dead_port, endpoint, wait_for
 
 NASTY = "\x1b]0;gone\x07\x1b[2J\r\n\u202eevil[red]\x9b1m\x7f"
 

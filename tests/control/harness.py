@@ -11,7 +11,6 @@ import contextlib
 import functools
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -153,13 +152,6 @@ async def replicas(count: int = 1) -> AsyncIterator[list[Replica]]:
     finally:
         for one in made:
             await one.stop()
-
-
-def dead_port() -> int:
-    """A loopback port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class LocalPeer:

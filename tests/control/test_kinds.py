@@ -10,7 +10,8 @@ from fe.control.addresses import pack_inet
 from fe.control.deployment import Deployment
 from fe.control.providers.local import LocalHost, ReplicaId
 from fe.control.providers.process import ProcessSpec
-from tests.control.harness import COMMAND, dead_port, eventually, on_loop, plan, spec, stage
+from tests.control.harness import COMMAND, eventually, on_loop, plan, spec, stage
+from tests.support.fe_process import dead_port
 
 
 @on_loop

@@ -9,7 +9,8 @@ import pytest
 
 from fe.control.addresses import pack_inet, pack_unix
 from fe.control.probe import HEAD_BYTES, Ask, Attempt, Outcome
-from tests.control.harness import Replica, dead_port, on_loop, replicas, status
+from tests.control.harness import Replica, on_loop, replicas, status
+from tests.support.fe_process import dead_port
 
 SHORT = 0.15  # seconds, where the time limit is what is tested
 

@@ -18,7 +18,7 @@ from tests.e2e.data_plane import DataPlane
 from tests.support import scripts
 from tests.support.backends import Backend, Exchange, Script
 from tests.support.client import Client, request
-from tests.support.fe_process import free_port, wait_for
+from tests.support.fe_process import dead_port, wait_for
 
 LARGE = 1_000_000  # bytes: streamed, more than a worker holds of it while it waits
 LEAVE = pytest.mark.parametrize("leave", [Client.close, Client.reset, Client.half_close], ids=["close", "reset", "FIN"])
@@ -223,7 +223,7 @@ def test_the_only_replica_cannot_be_reached() -> None:
     """Nothing was sent, so nothing is lost: it waits for another one, and its time at a replica begins there."""
     settings = {"request_timeout_ms": 250}
     with DataPlane(cold=settings, pace=PACE) as plane, ExitStack() as stack, Backend() as replica:
-        plane.add("cold", free_port())
+        plane.add("cold", dead_port())
         client = _send(plane, stack, "/cold/x", body=b"once")
         plane.wait_queue("cold", 1)
         assert plane.called()

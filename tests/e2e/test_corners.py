@@ -21,7 +21,7 @@ import pytest
 from tests.support import proc, scripts, wire
 from tests.support.backends import Backend, Exchange
 from tests.support.client import Client, request
-from tests.support.fe_process import FeProcess, deployment, endpoint, free_port, wait_for
+from tests.support.fe_process import FeProcess, dead_port, deployment, endpoint, wait_for
 from tests.support.wire import EndedError
 
 WRITE_TIMEOUT = 1.0  # seconds
@@ -38,7 +38,7 @@ UPGRADE = {
 @pytest.fixture(scope="module")
 def fe(backend: Backend) -> Iterator[FeProcess]:
     model = endpoint([backend.address], websocket=True)
-    down = endpoint([f"127.0.0.1:{free_port()}"], "down", "/down")
+    down = endpoint([f"127.0.0.1:{dead_port()}"], "down", "/down")
     with FeProcess({"endpoints": [model, down], "limits": LIMITS}) as one:
         yield one
 

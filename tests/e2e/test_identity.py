@@ -17,14 +17,14 @@ from tests.e2e.runner import GUID
 from tests.support import scripts
 from tests.support.backends import Backend, Request
 from tests.support.client import Client, request
-from tests.support.fe_process import Config, FeProcess, deployment, endpoint, free_port
+from tests.support.fe_process import Config, FeProcess, dead_port, deployment, endpoint
 
 KEYS = {"primary": "first-key-of-alpha-0123456789", "secondary": "second-key-of-alpha-0123456789"}
 FOREIGN = "the-key-of-beta-0123456789"
 
 
 def _endpoints(backend: Backend) -> list[Config]:
-    dead = f"127.0.0.1:{free_port()}"
+    dead = f"127.0.0.1:{dead_port()}"
     return [
         endpoint([backend.address]),
         {**endpoint([backend.address], "alpha", "/alpha"), "auth_mode": "key", "keys": KEYS},

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from tests.control.harness import COMMAND, dead_port
+from tests.control.harness import COMMAND
 from tests.e2e.prometheus import MISSING, Prometheus, QueryError
 from tests.support import proc
 from tests.support.backends import Backend
 from tests.support.client import request
-from tests.support.fe_process import FeProcess, endpoint, wait_for
+from tests.support.fe_process import FeProcess, dead_port, endpoint, wait_for
 from tests.support.load import Load
 
 ROOT = Path(__file__).resolve().parents[2]

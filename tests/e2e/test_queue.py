@@ -19,7 +19,7 @@ import pytest
 from tests.support import scripts
 from tests.support.backends import Backend, Exchange, Script
 from tests.support.client import Client, request
-from tests.support.fe_process import FeProcess, endpoint, free_port, wait_for
+from tests.support.fe_process import FeProcess, dead_port, endpoint, wait_for
 from tests.support.load import Load
 
 WORKERS = 4
@@ -104,7 +104,7 @@ def everything() -> Iterator[tuple[FeProcess, dict[str, list[Backend]]]]:
             name: [stack.enter_context(Backend(name=f"{name} {n}")) for n in range(count)]
             for name, (count, _) in ENDPOINTS.items()
         }
-        nobody = endpoint([f"127.0.0.1:{free_port()}" for _ in range(3)], "nobody", "/nobody")
+        nobody = endpoint([f"127.0.0.1:{dead_port()}" for _ in range(3)], "nobody", "/nobody")
         config = {"endpoints": [*(_endpoint(name, found) for name, found in backends.items()), nobody]}
         fe = stack.enter_context(FeProcess(config, workers=WORKERS))
         yield fe, backends

@@ -18,7 +18,7 @@ from tests.e2e.data_plane import LIMITS, DataPlane
 from tests.support import scripts
 from tests.support.backends import Backend, Script
 from tests.support.client import Response, request
-from tests.support.fe_process import free_port, wait_for
+from tests.support.fe_process import dead_port, wait_for
 
 DEPLOYMENTS: dict[str, dict[str, Any]] = {
     "full": {"capacity": 2, "max_queue": 0},
@@ -126,7 +126,7 @@ def test_a_replica_that_breaks_it(plane: DataPlane, script: Script, code: str) -
 
 def test_replicas_that_cannot_be_reached(plane: DataPlane) -> None:
     """Each that refuses is set aside, until it has been tried often enough; some are left then."""
-    members = [plane.add("bad", free_port()) for _ in range(18)]
+    members = [plane.add("bad", dead_port()) for _ in range(18)]
     with plane.client() as client:
         assert _state(plane, client.post("/bad/x", b"x"), 502, "connect_failed") == _numbers(1, None, 2, 0)
     for member in members:

@@ -16,7 +16,7 @@ import pytest
 from tests.support import scripts
 from tests.support.backends import Backend
 from tests.support.client import request
-from tests.support.fe_process import Config, FeProcess, deployment, free_port, wait_for
+from tests.support.fe_process import Config, FeProcess, dead_port, deployment, wait_for
 
 
 @dataclass
@@ -38,7 +38,7 @@ def _config(blue: Backend, green: Backend, shadow: Backend) -> Config:
         "deployments": [
             deployment([blue.address], "blue"),
             deployment([green.address], "green"),
-            deployment([f"127.0.0.1:{free_port()}"], "dead"),
+            deployment([f"127.0.0.1:{dead_port()}"], "dead"),
         ],
     }
     mirrored = {

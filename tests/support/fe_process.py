@@ -42,6 +42,17 @@ def free_port() -> int:
             return port
 
 
+_unused: list[socket.socket] = []
+
+
+def dead_port() -> int:
+    """A loopback port that refuses connections, and that nobody else can take as long as this process lives."""
+    held = socket.socket()
+    held.bind(("127.0.0.1", 0))  # and never listens
+    _unused.append(held)
+    return int(held.getsockname()[1])
+
+
 def wait_for(condition: Callable[[], Any], what: str, limit: float = WAIT_LIMIT) -> Any:
     """Polls until `condition` is true and returns its value. Fails after `limit` seconds."""
     end = time.monotonic() + limit
