@@ -26,9 +26,13 @@ for what in "$@"; do
         ;;
     tests)
         need procps program ps
+        need openssl program openssl
         need spin program spin          # the model of the lease table's protocol
         need chromium program chromium  # the status page, in a real browser
         need prometheus program promtool
+        need kubernetes-client program kubectl  # what `kubectl apply -k` would send, made and looked at offline
+        need systemd program systemd-analyze    # the unit file, likewise
+        need util-linux program unshare         # a container's read-only file system and user
         ;;
     bench)
         need nginx-light program nginx
