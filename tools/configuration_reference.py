@@ -2,7 +2,7 @@
 
 Owns: what stands between `<!-- table of X -->` and `<!-- end -->`. Never: the prose around it. A test runs it and
 compares.
-Use: `python tools/configuration_reference.py` after a change of fe/config/schema.py or fe/config/limits.py.
+Use: `python tools/configuration_reference.py` after a change of fe/config/*schema.py or fe/config/limits.py.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
     for struct in (
         schema.RouterConfig,
         schema.LogSettings,
+        schema.Kubernetes,
+        schema.Election,
         limits.Limits,
         schema.Endpoint,
         schema.Keys,
@@ -33,6 +35,7 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
         schema.ScaleSettings,
         schema.Probe,
         schema.ProcessReplicas,
+        schema.KubernetesReplicas,
     )
 }
 
@@ -57,6 +60,10 @@ WRITTEN = {
     "deployment_name": "name",
     "routes": "list",
     "replicas": "mapping",
+    "object_name": "name in the cluster",
+    "namespace": "namespace",
+    "namespaces": "list of namespaces",
+    "selector": "label selector",
 }
 PLAIN = {"int": "number", "bool": "true or false", "str": "text"}
 

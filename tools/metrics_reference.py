@@ -26,6 +26,9 @@ class Nothing:
     def scaling(self) -> dict[str, ScalingState]:
         return {}
 
+    def cluster_metrics(self) -> tuple[()]:
+        return ()
+
 
 def rows() -> list[list[str]]:
     """Name, type, labels and help of each family, in the order of the page."""

@@ -30,6 +30,9 @@ def _secret(reader: Reader, node: Node, place: Place, _field: Field) -> Any:
         clear = reader.environ.get(node.text.removeprefix("env:"))
         if clear is None:
             return problem(reader, place, f"the environment variable {shown(origin.removeprefix('env:'))} is not set")
+    elif reader.references_only:
+        return problem(reader, place, "is a key in plain text, for all to see who may read this; change it, then "
+                       "write file:PATH or env:NAME")  # fmt: skip
     else:
         clear, origin = node.text, "plain"
     if clear is None:

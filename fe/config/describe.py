@@ -22,6 +22,8 @@ def describe(config: schema.RouterConfig, workers: str, table_bytes: int) -> Ite
     yield _row("trusted proxies", ", ".join(config.trusted_proxies) or "none")
     access = "with a line per request" if log.access else "no line per request"
     yield _row("log", f"{log.format}, from level {log.level}, {access}, to {log.file or 'stderr'}")
+    if config.kubernetes is not None:
+        yield from _kubernetes(config.kubernetes)
     for endpoint in config.endpoints:
         yield ""
         yield from _endpoint(endpoint)
@@ -29,6 +31,16 @@ def describe(config: schema.RouterConfig, workers: str, table_bytes: int) -> Ite
 
 def _row(name: str, text: str, indent: int = 0) -> str:
     return f"{' ' * indent}{name:<{18 - indent}}{text}"
+
+
+def _kubernetes(cluster: schema.Kubernetes) -> Iterator[str]:
+    reach = f"by {cluster.kubeconfig}" if cluster.kubeconfig else "by the pod's service account or the usual kubeconfig"
+    yield _row("kubernetes", f"{reach}, {f'context {cluster.context}' if cluster.context else 'its current context'}")
+    everywhere = cluster.namespaces == ("*",)
+    yield _row("models in", "all namespaces" if everywhere else ", ".join(cluster.namespaces) or "fe's own namespace")
+    election = cluster.election
+    where = f"in {election.namespace or 'the same namespace'}, {_seconds(election.duration)}"
+    yield _row("election", f"by the Lease {election.lease} {where}; siblings are {cluster.siblings}")
 
 
 def _endpoint(endpoint: schema.Endpoint) -> Iterator[str]:
@@ -51,7 +63,7 @@ def _deployment(deployment: schema.Deployment) -> Iterator[str]:
     count, capacity = deployment.replica_count(), settings.max_concurrent_requests_per_instance
     yield f"  deployment {deployment.name}"
     yield from _replicas(deployment, count)
-    in_all = f"{capacity:,} at once per replica, {capacity * count:,} in all"
+    in_all = f"{capacity:,} at once per replica" + ("" if deployment.left_alone else f", {capacity * count:,} in all")
     yield _row("capacity", in_all if capacity else "no limit per replica", 4)
     if deployment.cold_start_timeout_ms:
         yield _row("cold start", f"requests wait {deployment.cold_start_timeout_ms:,} ms for a first replica", 4)
@@ -77,17 +89,23 @@ def _replicas(deployment: schema.Deployment, count: int) -> Iterator[str]:
     if isinstance(replicas, schema.StaticReplicas):
         yield _row("replicas", f"{count} static: {_listed(replicas.addresses)}", 4)
         return
-    yield _row("replicas", f"{count} local: {' '.join(replicas.command)}", 4)
+    if isinstance(replicas, schema.KubernetesReplicas):
+        number = "as many pods as there are" if deployment.left_alone else f"{count} pods"
+        target = "/".join(filter(None, (replicas.namespace, replicas.deployment)))
+        yield _row("replicas", f"{number}, those of the Deployment {target}, port {replicas.port}", 4)
+    else:
+        yield _row("replicas", f"{count} local: {' '.join(replicas.command)}", 4)
     scale = deployment.scale_settings
     if deployment.scales:
         bounds = (
             f"{scale.min_instances} to {scale.max_instances} replicas, {scale.target_utilization_percentage} % in use"
         )
         yield _row("scaling", f"{bounds}, looked at every {_seconds(scale.polling_interval)}", 4)
-    yield _row("folder", replicas.cwd, 4)
-    if replicas.env:
-        yield _row("environment", f"fe's own, PORT, {', '.join(replicas.env)}", 4)
-    yield _row("output", replicas.output or "fe's stderr", 4)
+    if isinstance(replicas, schema.ProcessReplicas):
+        yield _row("folder", replicas.cwd, 4)
+        if replicas.env:
+            yield _row("environment", f"fe's own, PORT, {', '.join(replicas.env)}", 4)
+        yield _row("output", replicas.output or "fe's stderr", 4)
 
 
 def _listed(addresses: tuple[str, ...], most: int = 8) -> str:

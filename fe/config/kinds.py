@@ -39,9 +39,9 @@ FALSE: Final = frozenset(("false", "no", "off"))
 
 _INTEGER = re.compile(r"[-+]?[0-9][0-9_]*")
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
-_DURATION = re.compile(r"((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)) ?(ms|s|m|min|h|d)")
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(B|[kKMGT]i?B)")
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:-[A-Za-z0-9]+)*")
+DURATION: Final = re.compile(r"((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)) ?(ms|s|m|min|h|d)")
+SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(B|[kKMGT]i?B)")
+NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:-[A-Za-z0-9]+)*")
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*")
 _SEGMENT = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -101,7 +101,7 @@ def _seconds(reader: Reader, node: Node, place: Place, field: Field) -> Any:
     if isinstance(node, Scalar):
         if node.plain and _NUMBER.fullmatch(node.text):
             return _bounded(reader, node, place, field, float(node.text))
-        duration = _DURATION.fullmatch(node.text)
+        duration = DURATION.fullmatch(node.text)
         if duration:
             return _bounded(reader, node, place, field, float(duration[1]) * _SECONDS[duration[2]])
     return wrong_type(reader, node, place, "a time in seconds", "write for example 30, 0.5, 500ms, 30s or 1m")
@@ -112,7 +112,7 @@ def _bytes(reader: Reader, node: Node, place: Place, field: Field) -> Any:
     if isinstance(node, Scalar):
         if node.plain and _INTEGER.fullmatch(node.text) and len(node.text) <= 24:
             return _bounded(reader, node, place, field, int(node.text.replace("_", "")))
-        size = _SIZE.fullmatch(node.text) if len(node.text) <= 24 else None
+        size = SIZE.fullmatch(node.text) if len(node.text) <= 24 else None
         if size:
             prefix = size[2].removesuffix("B").removesuffix("i")
             base = 1024 if "i" in size[2] else 1000
@@ -163,7 +163,7 @@ def _name(reader: Reader, node: Node, place: Place, field: Field, least: int) ->
     text = _text(reader, node, place, field)
     if text is INVALID:
         return text
-    if not least <= len(text) <= 32 or not _NAME.fullmatch(text):
+    if not least <= len(text) <= 32 or not NAME.fullmatch(text):
         rule = f"{least} to 32 characters, a letter first, then letters, digits and single dashes between them"
         return problem(reader, place, f"{shown(text)} is not a name: {rule}")
     return text
@@ -344,10 +344,13 @@ def _command(reader: Reader, node: Node, place: Place, _field: Field) -> Any:
 def _replicas(reader: Reader, node: Node, place: Place, _field: Field) -> Any:
     if isinstance(node, Sequence):
         return wrong_type(reader, node, place, "a mapping", "write replicas: {static: [...]}")
-    if not isinstance(node, Mapping) or len(node.entries) != 1 or not {"static", "process"} & set(node.entries):
-        return problem(reader, place, "has to have exactly one key, static or process",
+    known = {"static", "process", "kubernetes"}
+    if not isinstance(node, Mapping) or len(node.entries) != 1 or not known & set(node.entries):
+        return problem(reader, place, "has to have exactly one key, static, process or kubernetes",
                        "write {static: [127.0.0.1:5001]} or {process: {command: ...}}")  # fmt: skip
     ((name, at, value),) = entries(reader, node, place)
+    if name == "kubernetes":
+        return read_struct(reader, value, at, schema.KubernetesReplicas)
     if name == "process":
         process = read_struct(reader, value, at, schema.ProcessReplicas)
         return process if isinstance(process, Invalid) else _located(process, reader.folder)

@@ -14,53 +14,13 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-import fe.config.credentials
-import fe.config.kinds  # noqa: F401 - these two register the kinds of values
-from fe.config import limits, rules, schema, source
+from fe.config import rules, schema, source
+from fe.config.documents import Document, read_deployment, read_endpoint, read_own
 from fe.config.problems import Findings, Place, did_you_mean, shown
-from fe.config.reader import (
-    HOMES,
-    INVALID,
-    Reader,
-    build,
-    entries,
-    fields_of,
-    list_items,
-    read_fields,
-    read_value,
-    wrong_type,
-)
+from fe.config.reader import Reader, build, fields_of, list_items, read_fields, wrong_type
 from fe.errors import ConfigError
 
-# Keys of the AzureML schemas that fe has no use for: accepted, so that documents can be taken over as they are.
-AZUREML_ENDPOINT_KEYS: Final = frozenset((
-    "$schema", "description", "tags", "properties", "compute", "identity", "type", "kind", "defaults", "id",
-    "public_network_access", "provisioning_state", "scoring_uri", "openapi_uri", "swagger_uri", "location",
-))  # fmt: skip
-AZUREML_DEPLOYMENT_KEYS: Final = frozenset((
-    "$schema", "description", "tags", "properties", "type", "id", "model", "model_mount_path", "code_configuration",
-    "environment", "instance_type", "app_insights_enabled", "data_collector", "resources", "package_model",
-    "egress_public_network_access", "private_network_connection", "provisioning_state", "creation_context",
-))  # fmt: skip
-
-for _home, _struct in (
-    ("it belongs in log", schema.LogSettings),
-    ("it belongs in limits", limits.Limits),
-    ("it belongs in keys", schema.Keys),
-    ("it belongs in request_settings", schema.RequestSettings),
-    ("it belongs in scale_settings", schema.ScaleSettings),
-    ("it belongs in replicas: {process: ...}", schema.ProcessReplicas),
-    ("it belongs in a deployment", schema.Deployment),
-    ("it belongs in an endpoint", schema.Endpoint),
-    ("it belongs at the top level", schema.RouterConfig),
-):
-    HOMES.update({_name: _home for _name in fields_of(_struct) if _name not in ("name", "type")})
-
 _SUFFIXES: Final = (".yaml", ".yml")
-_DEPLOYMENT_OTHERS: Final = frozenset((
-    *AZUREML_DEPLOYMENT_KEYS, *schema.OWN_REQUEST_KEYS, "request_settings", "environment_variables", "endpoint_name",
-))  # fmt: skip
-_ENDPOINT_OTHERS: Final = frozenset((*AZUREML_ENDPOINT_KEYS, *schema.OWN_REQUEST_KEYS, "deployments"))
 _ROUTER_OTHERS: Final = frozenset((*schema.OWN_REQUEST_KEYS, "endpoints"))
 
 
@@ -69,12 +29,6 @@ class Loaded(NamedTuple):
 
     config: schema.RouterConfig
     notes: list[str]
-
-
-class _Document(NamedTuple):
-    place: Place
-    node: source.Node
-    reader: Reader
 
 
 def load(path: str, environ: Mapping[str, str] | None = None) -> Loaded:
@@ -92,10 +46,10 @@ def load_value(value: object, folder: str = "", environ: Mapping[str, str] | Non
     except ValueError as error:
         raise ConfigError([f"configuration: is {error}"]) from None
     reader = Reader(findings, folder, os.environ if environ is None else environ)
-    return _assemble([_Document(Place("configuration"), node, reader)], findings, Place("configuration"))
+    return _assemble([Document(Place("configuration"), node, reader)], findings, Place("configuration"))
 
 
-def _read_documents(path: str, findings: Findings, environ: Mapping[str, str]) -> list[_Document]:
+def _read_documents(path: str, findings: Findings, environ: Mapping[str, str]) -> list[Document]:
     documents = []
     for file in _files(path, findings):
         try:
@@ -108,7 +62,7 @@ def _read_documents(path: str, findings: Findings, environ: Mapping[str, str]) -
             if not isinstance(node, source.Scalar) or not node.is_null:
                 place = Place(file, (), index)
                 findings.lines[place] = node.line
-                documents.append(_Document(place, node, reader))
+                documents.append(Document(place, node, reader))
     return documents
 
 
@@ -140,7 +94,7 @@ def _kind_of(node: source.Node) -> str:
     return "router"
 
 
-def _assemble(documents: list[_Document], findings: Findings, whole: Place) -> Loaded:
+def _assemble(documents: list[Document], findings: Findings, whole: Place) -> Loaded:
     kinds = [(_kind_of(document.node), document) for document in documents]
     routers = [document for kind, document in kinds if kind == "router"]
     values: dict[str, Any] = {}
@@ -161,7 +115,8 @@ def _assemble(documents: list[_Document], findings: Findings, whole: Place) -> L
         if kind == "deployment":
             _add_deployment(document, endpoints, own)
     place = routers[0].place if routers else whole
-    config = build(schema.RouterConfig, {**values, "endpoints": tuple(_finish(entry) for entry in endpoints)})
+    values["endpoints"] = tuple(_finish(entry) for entry in endpoints)
+    config = build(schema.RouterConfig, {**values, "request_defaults": build(schema.RequestSettings, own)})
     rules.check(config, endpoints, place, findings)
     findings.raise_problems()
     return Loaded(config, findings.notes)
@@ -169,14 +124,15 @@ def _assemble(documents: list[_Document], findings: Findings, whole: Place) -> L
 
 def _finish(entry: rules.EndpointEntry) -> schema.Endpoint:
     deployments = tuple(deployment.deployment for deployment in entry.deployments)
-    endpoint = msgspec.structs.replace(entry.endpoint, deployments=deployments)
+    defaults = build(schema.RequestSettings, entry.own)
+    endpoint = msgspec.structs.replace(entry.endpoint, deployments=deployments, request_defaults=defaults)
     if not entry.traffic_given and len(deployments) == 1:
         endpoint = msgspec.structs.replace(endpoint, traffic={deployments[0].name: 100})
     entry.endpoint = endpoint
     return endpoint
 
 
-def _read_router(document: _Document, endpoints: list[rules.EndpointEntry]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read_router(document: Document, endpoints: list[rules.EndpointEntry]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The router's own settings, and fe's request keys at the top level; its endpoints are added to `endpoints`."""
     place, node, reader = document
     if isinstance(node, source.Mapping):  # `x-...`: a place for anchors, as in compose files
@@ -185,11 +141,11 @@ def _read_router(document: _Document, endpoints: list[rules.EndpointEntry]) -> t
     values = read_fields(reader, node, place, schema.RouterConfig, only=only, others=_ROUTER_OTHERS)
     if not isinstance(values, dict) or not isinstance(node, source.Mapping):
         return {}, {}
-    own = _read_own(document, {})
+    own = read_own(document, {})
     listed = node.entries.get("endpoints")
     if isinstance(listed, source.Sequence):
         for at, item in list_items(reader, listed, place.key("endpoints")):
-            _add_endpoint(_Document(at, item, reader), own, endpoints)
+            _add_endpoint(Document(at, item, reader), own, endpoints)
     elif listed is not None and not (isinstance(listed, source.Scalar) and listed.is_null):
         wrong_type(
             reader, listed, place.key("endpoints"), "a list", "write endpoints: and then '- name: ...'", show=False
@@ -197,50 +153,25 @@ def _read_router(document: _Document, endpoints: list[rules.EndpointEntry]) -> t
     return values, own
 
 
-def _read_own(document: _Document, inherited: Mapping[str, Any]) -> dict[str, Any]:
-    """Fe's own request keys that stand right in this mapping, over those inherited from further away."""
+def _add_endpoint(document: Document, own: Mapping[str, Any], endpoints: list[rules.EndpointEntry]) -> None:
     place, node, reader = document
-    values = dict(inherited)
-    fields = fields_of(schema.RequestSettings)
-    if isinstance(node, source.Mapping):
-        for name, at, value in entries(reader, node, place):
-            if name in schema.OWN_REQUEST_KEYS:
-                read = read_value(reader, value, at, fields[name])
-                if read is not INVALID and read is not None:
-                    values[name] = read
-    return values
-
-
-def _note_unused(document: _Document, known: frozenset[str]) -> None:
-    """One note with the keys of the AzureML schema that have no effect here."""
-    if isinstance(document.node, source.Mapping):
-        unused = [name for name in document.node.entries if name in known and name != "$schema"]
-        if unused:
-            document.reader.findings.note(document.place, f"has keys that fe does not use: {', '.join(unused)}")
-
-
-def _add_endpoint(document: _Document, own: Mapping[str, Any], endpoints: list[rules.EndpointEntry]) -> None:
-    place, node, reader = document
-    only = fields_of(schema.Endpoint).keys() - {"deployments"}
-    values = read_fields(reader, node, place, schema.Endpoint, only=only, others=_ENDPOINT_OTHERS)
-    if not isinstance(values, dict) or not isinstance(node, source.Mapping):
+    entry = read_endpoint(document, own)
+    if entry is None or not isinstance(node, source.Mapping):
         return
-    _note_unused(document, AZUREML_ENDPOINT_KEYS)
-    entry = rules.EndpointEntry(place, build(schema.Endpoint, values), _read_own(document, own), "traffic" in values)
     endpoints.append(entry)
     listed = node.entries.get("deployments")
     if isinstance(listed, source.Sequence):
         for at, item in list_items(reader, listed, place.key("deployments")):
-            read = _Document(at, item, reader)
+            read = Document(at, item, reader)
             _check_owner(read, entry.endpoint.name)
-            entry.add(_read_deployment(read, entry.own))
+            entry.add(read_deployment(read, entry.own))
     elif listed is not None and not (isinstance(listed, source.Scalar) and listed.is_null):
         wrong_type(
             reader, listed, place.key("deployments"), "a list", "write deployments: and then '- name: ...'", show=False
         )
 
 
-def _check_owner(document: _Document, endpoint: str) -> None:
+def _check_owner(document: Document, endpoint: str) -> None:
     """A deployment within an endpoint need not name it, but must not name another."""
     named = document.node.entries.get("endpoint_name") if isinstance(document.node, source.Mapping) else None
     if isinstance(named, source.Scalar) and not named.is_null and named.text != endpoint:
@@ -248,7 +179,7 @@ def _check_owner(document: _Document, endpoint: str) -> None:
         document.reader.findings.problem(at, f"is {shown(named.text)}, but it stands in the endpoint {shown(endpoint)}")
 
 
-def _add_deployment(document: _Document, endpoints: list[rules.EndpointEntry], own: Mapping[str, Any]) -> None:
+def _add_deployment(document: Document, endpoints: list[rules.EndpointEntry], own: Mapping[str, Any]) -> None:
     """A deployment's document of its own: it says itself which endpoint it belongs to."""
     place, node, reader = document
     assert isinstance(node, source.Mapping)
@@ -256,44 +187,12 @@ def _add_deployment(document: _Document, endpoints: list[rules.EndpointEntry], o
     at = place.key("endpoint_name")
     if not isinstance(named, source.Scalar) or named.is_null:
         reader.findings.problem(at, "is missing: a deployment's document names its endpoint")
-        _read_deployment(document, own)
+        read_deployment(document, own)
         return
     entry = next((entry for entry in endpoints if entry.endpoint.name == named.text), None)
-    read = _read_deployment(document, entry.own if entry else own)
+    read = read_deployment(document, entry.own if entry else own)
     if entry is not None:
         entry.add(read)
     else:
         mend = did_you_mean(named.text, [entry.endpoint.name for entry in endpoints])
         reader.findings.problem(at, f"there is no endpoint {named.text!r}", mend)
-
-
-def _read_deployment(document: _Document, own: Mapping[str, Any]) -> rules.DeploymentEntry | None:
-    place, node, reader = document
-    only = fields_of(schema.Deployment).keys() - {"request_settings"}
-    aliases = {"scale_setting": "scale_settings"}
-    values = read_fields(reader, node, place, schema.Deployment, aliases=aliases, only=only, others=_DEPLOYMENT_OTHERS)
-    if not isinstance(values, dict) or not isinstance(node, source.Mapping):
-        return None
-    _note_unused(document, AZUREML_DEPLOYMENT_KEYS)
-    settings = _read_own(document, own)
-    block = node.entries.get("request_settings")
-    if block is not None and not (isinstance(block, source.Scalar) and block.is_null):
-        given = read_fields(reader, block, place.key("request_settings"), schema.RequestSettings)
-        settings.update(given if isinstance(given, dict) else {})
-    values["request_settings"] = build(schema.RequestSettings, settings)
-    variables = node.entries.get("environment_variables")
-    if variables is not None:
-        _add_environment(document, variables, values)
-    return rules.DeploymentEntry(place, build(schema.Deployment, values), frozenset(node.entries))
-
-
-def _add_environment(document: _Document, node: source.Node, values: dict[str, Any]) -> None:
-    """The schema's `environment_variables`: for local processes, below what `env` says."""
-    at = document.place.key("environment_variables")
-    field = fields_of(schema.ProcessReplicas)["env"]
-    variables = read_value(document.reader, node, at, field) or {}
-    replicas = values.get("replicas")
-    if isinstance(replicas, schema.ProcessReplicas) and isinstance(variables, dict):
-        values["replicas"] = msgspec.structs.replace(replicas, env={**variables, **replicas.env})
-    elif isinstance(replicas, schema.StaticReplicas):
-        document.reader.findings.note(at, "is not used: replicas with static addresses are not started by fe")

@@ -47,11 +47,12 @@ class Reader(NamedTuple):
     findings: Findings
     folder: str
     environ: Mapping[str, str]
+    references_only: bool = False  # keys as plain text are refused: what is read is for others to see
 
 
 Kind = Callable[[Reader, source.Node, Place, Field], Any]
-KINDS: Final[dict[str, Kind]] = {}  # filled by fe.config.kinds
-HOMES: Final[dict[str, str]] = {}  # said of a key that stands at the wrong place; filled by fe.config.load
+KINDS: Final[dict[str, Kind]] = {}  # filled by fe.config.kinds and its neighbours
+HOMES: Final[dict[str, str]] = {}  # said of a key that stands at the wrong place; filled by fe.config.documents
 
 
 def kind(name: str) -> Callable[[Kind], Kind]:
@@ -66,9 +67,10 @@ def kind(name: str) -> Callable[[Kind], Kind]:
 
 @functools.cache
 def fields_of(struct: type[msgspec.Struct]) -> dict[str, Field]:
-    """The fields of a struct of the model, by name."""
+    """The keys of a struct of the model, by name; a field without annotation is none."""
     hints = get_type_hints(struct, include_extras=True)
-    return {field.name: _field(field, hints[field.name]) for field in msgspec.structs.fields(struct)}
+    fields = [field for field in msgspec.structs.fields(struct) if hasattr(hints[field.name], "__metadata__")]
+    return {field.name: _field(field, hints[field.name]) for field in fields}
 
 
 def _field(field: msgspec.structs.FieldInfo, hint: Any) -> Field:

@@ -19,6 +19,7 @@ from fe.config.problems import Findings, Place, did_you_mean, shown
 from fe.config.snapshot import snapshot_bytes
 
 _AZUREML_PREFIXES = ("/api/v1/endpoint", "/api/v1/service")
+_RETRY_LATE = 1.2  # a try to renew a Lease may be later than its interval by this factor
 
 
 @dataclass
@@ -28,6 +29,7 @@ class DeploymentEntry:
     place: Place
     deployment: schema.Deployment
     given: frozenset[str]
+    settings: Mapping[str, Any]  # of its request_settings, without defaults
 
 
 @dataclass
@@ -49,12 +51,14 @@ class EndpointEntry:
 def check(config: schema.RouterConfig, endpoints: list[EndpointEntry], router: Place, findings: Findings) -> None:
     """Adds every problem and note across fields to the findings."""
     _check_listeners(config, router, findings)
+    if config.kubernetes is not None:
+        _check_election(config.kubernetes.election, router.key("kubernetes").key("election"), findings)
     repeated = _check_unique(((entry.place, entry.endpoint.name) for entry in endpoints), "endpoint", findings)
     _check_routes(endpoints, findings)
     if not endpoints:
         findings.note(router.key("endpoints"), "there is none: every request is answered with 404")
     for entry in endpoints:
-        _check_auth(entry, findings)
+        check_auth(entry, findings)
         if entry.place not in repeated:  # else deployments of other files went to the first of the name
             _check_traffic(entry, findings)
         _check_unique(((d.place, d.deployment.name) for d in entry.deployments), "deployment", findings)
@@ -116,6 +120,19 @@ def _check_limits(config: schema.RouterConfig, router: Place, findings: Findings
             findings.problem(at.key("config_bytes"), reason, "raise limits.config_bytes")
 
 
+def _check_election(election: schema.Election, at: Place, findings: Findings) -> None:
+    """As client-go has it: a holder gives up before its Lease ends, and has tried more than once by then."""
+    if findings.touched(at):
+        return
+    for name, value, late, less, bound in (
+        ("renew_deadline", election.renew_deadline, 1.0, "duration", election.duration),
+        ("retry", election.retry, _RETRY_LATE, "renew_deadline", election.renew_deadline),
+    ):
+        if value * late >= bound:
+            often = "" if late == 1 else f", {late:g} times,"
+            findings.problem(at.key(name), f"{value:g} s has{often} to be less than {less}, which is {bound:g} s")
+
+
 def _check_unique(names: Iterable[tuple[Place, str]], what: str, findings: Findings) -> list[Place]:
     """The places of those whose name was taken before."""
     seen: dict[str, Place] = {}
@@ -142,16 +159,20 @@ def _check_routes(endpoints: list[EndpointEntry], findings: Findings) -> None:
             if owner is not None:
                 where = f"{route.host or 'any host'}, {route.path_prefix}"
                 findings.problem(place, f"the route ({where}) is taken by the endpoint {owner!r}")
-            if f"{route.path_prefix}/".startswith(tuple(f"{prefix}/" for prefix in _AZUREML_PREFIXES)):
-                findings.problem(
-                    place.key("path_prefix"), "is never reached: paths below it name an endpoint themselves"
-                )
+            check_route(route, place, findings)
+
+
+def check_route(route: schema.Route, place: Place, findings: Findings) -> None:
+    """A route by itself."""
+    if f"{route.path_prefix}/".startswith(tuple(f"{prefix}/" for prefix in _AZUREML_PREFIXES)):
+        findings.problem(place.key("path_prefix"), "is never reached: paths below it name an endpoint themselves")
 
 
 # --- an endpoint -----------------------------------------------------------------------------------------------------
 
 
-def _check_auth(entry: EndpointEntry, findings: Findings) -> None:
+def check_auth(entry: EndpointEntry, findings: Findings) -> None:
+    """What lets clients in: a key, or that none is needed."""
     mode, keys = entry.endpoint.auth_mode, entry.endpoint.keys
     at, keys_at = entry.place.key("auth_mode"), entry.place.key("keys")
     if mode in ("aml_token", "aad_token"):
@@ -189,14 +210,18 @@ def _check_traffic(entry: EndpointEntry, findings: Findings) -> None:
 
 def _check_deployment(entry: DeploymentEntry, config: schema.RouterConfig, findings: Findings) -> None:
     deployment, place = entry.deployment, entry.place
-    _check_scale(entry, findings)
+    check_scale(entry, findings)
     if isinstance(deployment.replicas, schema.StaticReplicas):
         _check_static(entry, deployment.replicas, config, findings)
     elif isinstance(deployment.replicas, schema.ProcessReplicas):
         _check_process(place.key("replicas").key("process"), deployment.replicas, findings)
+    elif isinstance(deployment.replicas, schema.KubernetesReplicas) and config.kubernetes is None:
+        mend = "write kubernetes: {} at the top level"
+        findings.problem(place.key("replicas").key("kubernetes"), "needs a cluster, and none is configured", mend)
 
 
-def _check_scale(entry: DeploymentEntry, findings: Findings) -> None:
+def check_scale(entry: DeploymentEntry, findings: Findings) -> None:
+    """Number of replicas and capacity: what they are together."""
     deployment, place = entry.deployment, entry.place
     scale = deployment.scale_settings
     at = place.key("scale_setting" if "scale_setting" in entry.given else "scale_settings")

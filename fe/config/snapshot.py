@@ -25,8 +25,7 @@ STATIC_LOG: Final = ("level", "format", "file")
 
 def http_limits(config: schema.RouterConfig) -> model.HttpLimits:
     """The bounds of the data path."""
-    names = (field.name for field in msgspec.structs.fields(model.HttpLimits))
-    return model.HttpLimits(**{name: getattr(config.limits, name) for name in names})
+    return model.HttpLimits(*(getattr(config.limits, name) for name in model.HttpLimits.__struct_fields__))
 
 
 def table_limits(config: schema.RouterConfig, workers: int) -> TableLimits:
@@ -95,6 +94,7 @@ def static_differences(old: schema.RouterConfig, new: schema.RouterConfig) -> li
     """What differs and cannot change while running, a sentence each. Empty: `new` can be applied."""
     pairs = [(name, getattr(old, name), getattr(new, name)) for name in STATIC]
     pairs += [(f"log.{name}", getattr(old.log, name), getattr(new.log, name)) for name in STATIC_LOG]
+    pairs += _kubernetes_pairs(old.kubernetes, new.kubernetes)
     pairs += [(f"limits.{name}", getattr(old.limits, name), getattr(new.limits, name)) for name in TABLE_LIMITS]
     return [
         f"{name} cannot change while fe-serve runs (from {_shown(before)} to {_shown(after)}): restart it"
@@ -103,7 +103,21 @@ def static_differences(old: schema.RouterConfig, new: schema.RouterConfig) -> li
     ]
 
 
+def _kubernetes_pairs(old: schema.Kubernetes | None, new: schema.Kubernetes | None) -> list[tuple[str, object, object]]:
+    """The settings of the cluster, or just whether there is one."""
+    if old is None or new is None:
+        return [("kubernetes", "on" if old else "off", "on" if new else "off")]
+    names = [field.name for field in msgspec.structs.fields(schema.Kubernetes) if field.name != "election"]
+    pairs = [(f"kubernetes.{name}", getattr(old, name), getattr(new, name)) for name in names]
+    return pairs + [
+        (f"kubernetes.election.{field.name}", getattr(old.election, field.name), getattr(new.election, field.name))
+        for field in msgspec.structs.fields(schema.Election)
+    ]
+
+
 def _shown(value: object) -> str:
+    if value is None:
+        return "none"
     return ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 

@@ -19,9 +19,11 @@ from fe.model import encode_snapshot
 STRUCTS = (
     schema.RouterConfig, schema.Endpoint, schema.Deployment, schema.RequestSettings, schema.ScaleSettings,
     schema.Probe, schema.Keys, schema.Route, schema.ProcessReplicas, schema.LogSettings,
+    schema.Kubernetes, schema.Election, schema.KubernetesReplicas,
 )  # fmt: skip
 WORDS = sorted({name for struct in STRUCTS for name in fields_of(struct)} | {
-    "static", "process", "scale_setting", "environment_variables", "endpoint_name", "$schema", "main", "<<", "x-a",
+    "static", "process", "kubernetes", "scale_setting", "environment_variables", "endpoint_name", "$schema", "main",
+    "<<", "x-a",
 })  # fmt: skip
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text(max_size=8), st.sampled_from(WORDS),

@@ -193,7 +193,7 @@ CASES = [
     (top("trusted_proxies: [10.0.0.1/8]"), "trusted_proxies[0]", "bits behind its mask; write 10.0.0.0/8"),
     (top("trusted_proxies: [proxy.example]"), "trusted_proxies[0]", "neither an IP address nor a network"),
     # replicas
-    (deployment("", "replicas: {}"), f"{DEPLOYMENT}.replicas", "exactly one key, static or process"),
+    (deployment("", "replicas: {}"), f"{DEPLOYMENT}.replicas", "exactly one key, static, process or kubernetes"),
     (deployment("", "replicas: {static: [], process: {}}"), f"{DEPLOYMENT}.replicas", "exactly one key"),
     (deployment("", "replicas: [a:80]"), f"{DEPLOYMENT}.replicas", "write replicas: {static: [...]}"),
     (process("{}"), f"{DEPLOYMENT}.replicas.process", "the key 'command' is missing"),

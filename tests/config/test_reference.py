@@ -59,6 +59,9 @@ PATHS = {
     "ScaleSettings": ("endpoints", 0, "deployments", 0, "scale_settings"),
     "Probe": ("endpoints", 0, "deployments", 0, "readiness_probe"),
     "ProcessReplicas": ("endpoints", 0, "deployments", 0, "replicas", "process"),
+    "KubernetesReplicas": ("endpoints", 0, "deployments", 0, "replicas", "kubernetes"),
+    "Kubernetes": ("kubernetes",),
+    "Election": ("kubernetes", "election"),
 }
 BESIDE = {"min_instances": {"max_instances": 5}, "holders": {"replicas": 5}}
 
@@ -68,10 +71,12 @@ def placed(struct, example: dict[str, Any]) -> dict[str, Any]:
     blue, green = ({"name": name, "replicas": {"static": ["127.0.0.1:1"]}} for name in ("blue", "green"))
     if struct is schema.ProcessReplicas:
         blue["replicas"] = {"process": {"command": "sh"}}
+    if struct is schema.KubernetesReplicas:
+        blue["replicas"] = {"kubernetes": {"deployment": "blue"}}
     endpoint = {"name": "demo", "auth_mode": "none", "routes": [{}], "keys": {}, "deployments": [blue, green]}
     if struct is not schema.Route:
         del endpoint["routes"]
-    config = {"workers": 1, "endpoints": [endpoint]}
+    config = {"workers": 1, "kubernetes": {}, "endpoints": [endpoint]}
     place: Any = config
     for step in PATHS[struct.__name__]:
         place = place[step] if isinstance(place, list) else place.setdefault(step, {})
