@@ -30,6 +30,8 @@ def scale(plane: ControlPlane, name: str, count: int) -> int:
         raise ActionError(
             409, "not_scalable", f"{name} has {deployment.kind} replicas: fe can neither start nor end them"
         )
+    if deployment.barred:
+        raise ActionError(409, "left_alone", f"fe does not scale {name} now: {deployment.barred}")
     policy = deployment.plan.scale
     low, high = (policy.min_instances, policy.max_instances) if policy else (0, plane.table.limits.replicas)
     if not low <= count <= high:

@@ -157,6 +157,41 @@ class Endpoint(Struct):
     deployments: list[Deployment]
 
 
+class Sibling(Struct):
+    """A front-end in the cluster."""
+
+    identity: Annotated[str, _about("name of its pod")]
+    address: str
+    since: Seconds
+
+
+class View(Struct):
+    """What is seen of one kind of objects."""
+
+    namespace: Annotated[str, _about("`*`: all")]
+    kind: Annotated[str, _about("as in a path: `pods`")]
+    objects: Annotated[int, _about("how many are kept")]
+    seconds_since_sync: Annotated[float | None, _about("0: it is watched; null: never seen yet")]
+    trouble: Annotated[str | None, _about("why it is not seen")]
+
+
+class Kubernetes(Struct):
+    """The cluster in which models are found, and who scales them."""
+
+    identity: Annotated[str, _about("of this front-end")]
+    namespace: Annotated[str, _about("of this front-end; empty: not known yet")]
+    reached_by: Annotated[str | None, _about("the configuration in use; null: none yet")]
+    leading: Annotated[bool, _about("this front-end scales")]
+    leader: Annotated[str | None, _about("the one that scales; null: none is known")]
+    election_trouble: str | None
+    siblings: Annotated[list[Sibling], _about("the longest there first, this one included")]
+    views: list[View]
+    conflicts: Annotated[dict[str, list[str]], _about("by deployment: what else scales its pods")]
+    problems: Annotated[list[str], _about("why objects are not served as they say")]
+    waiting: Annotated[dict[str, list[str]], _about("by endpoint: deployments that get traffic once they are ready")]
+    scale_writes: Annotated[dict[str, int], _about("numbers of replicas written, by what became of it")]
+
+
 class Status(Struct):
     """What fe is doing at this moment."""
 
@@ -171,6 +206,7 @@ class Status(Struct):
     workers: list[Worker]
     table: TableSizes
     endpoints: list[Endpoint]
+    kubernetes: Annotated[Kubernetes | None, _about("null: there is no cluster")] = None
 
 
 # --- /api/events -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from fe._core import (
@@ -24,30 +24,19 @@ from fe._core import (
     Table,
 )
 from fe.control.addresses import display
-from fe.control.events import Events, Kind
-from fe.control.health import HealthChecker, Subject
+from fe.control.events import Kind
+from fe.control.health import Subject
 from fe.control.plan import DeploymentPlan
 from fe.control.providers.base import Provider
-from fe.control.providers.local import LocalHost, ReplicaId
-from fe.control.providers.process import ProcessProvider, ProcessSpec
-from fe.control.providers.static import Resolve, StaticProvider
+from fe.control.providers.local import ReplicaId
+from fe.control.providers.process import ProcessProvider
+from fe.control.providers.static import StaticProvider
+from fe.control.sources import PodProvider, Surroundings, build_provider, try_update
 from fe.log import logger
 
 log = logger("control.deployment")
 
 DRAIN_POLL: Final = 0.1
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What every deployment needs of the controller."""
-
-    loop: asyncio.AbstractEventLoop
-    table: Table
-    checker: HealthChecker
-    host: LocalHost
-    resolve: Resolve
-    events: Events = field(default_factory=Events)
 
 
 @dataclass(eq=False)
@@ -60,6 +49,7 @@ class Record:
     local: bool
     subject: Subject | None  # None: draining, not observed
     held: bool = False  # drained by hand: stays so until it is undrained
+    leaving: bool = False  # drained by its provider, which is about to end it or has begun to
 
 
 class Deployment:
@@ -77,7 +67,7 @@ class Deployment:
         self._records: dict[str, Record] = {}
         self._left: dict[bytes, int] = {}  # records of a former controller that nobody has claimed: address -> index
         self._poked = False
-        self._provider = self._build_provider(plan, plan.adjusted(plan.count if count is None else count))
+        self._provider = build_provider(self, around, plan, plan.adjusted(plan.count if count is None else count))
         self._outgoing: list[Provider] = []  # providers of another kind, replaced by a reload
         self._closing = False
         self._held: set[str] = set()  # addresses of replicas that were drained by hand
@@ -109,14 +99,16 @@ class Deployment:
         count = len(local) if wanted is None else wanted
         self = cls(around, plan, index, table.deployment(index).generation, count)
         self._held.update(held)
-        for replica in table.replicas(index):
-            load = table.replica(replica)
+        found = [(table.replica(replica), replica) for replica in table.replicas(index)]
+        for load, replica in sorted(found, key=lambda one: one[0].state != REPLICA_DRAINING):
             if load.state != REPLICA_REMOVING:
+                if load.sockaddr in self._left:  # its address has passed on to another one already
+                    table.remove_replica(self._left[load.sockaddr])
                 self._left[load.sockaddr] = replica
         if isinstance(self._provider, ProcessProvider):
             self._provider.adopt(local)
         else:
-            self._adopt_static(local)
+            self._adopt_others(local)
         table.configure_deployment(index, plan.capacity, plan.max_queue)
         return self
 
@@ -136,14 +128,9 @@ class Deployment:
         for record in self._records.values():
             if record.subject is not None:
                 self._around.checker.reconfigure(record.subject, plan.health)
-        if isinstance(self._provider, ProcessProvider) and isinstance(plan.source, ProcessSpec):
-            self._provider.update(plan.source, plan.adjusted(self.wanted), plan.drain_limit)
-        elif isinstance(self._provider, StaticProvider) and isinstance(plan.source, tuple):
-            if plan.source != old.source:
-                self._provider.update(plan.source)
-        else:
+        if not try_update(self._provider, self._around, old, plan):
             self._outgoing.append(self._provider)
-            self._provider = self._build_provider(plan, plan.adjusted(plan.count))
+            self._provider = build_provider(self, self._around, plan, plan.adjusted(plan.count))
             self._provider.start()
             self._poke()
 
@@ -172,7 +159,7 @@ class Deployment:
         self._held.discard(address)
         self.note("undrain", "taken back by hand", replica=address)
         for key, one in self._records.items():
-            if one is record and self._change(record, REPLICA_STARTING, REPLICA_DRAINING):
+            if one is record and not one.leaving and self._change(record, REPLICA_STARTING, REPLICA_DRAINING):
                 self._observe(key, record)
         return True
 
@@ -211,6 +198,15 @@ class Deployment:
         """The provider can start and end replicas."""
         return self._provider.scalable
 
+    @property
+    def barred(self) -> str:
+        """Why the number of replicas cannot be set from here now; "" where it can."""
+        return self._provider.barred
+
+    def take_hand(self) -> tuple[int, int] | None:
+        """Before and after, where somebody else has set the number since this was last asked."""
+        return self._provider.take_hand()
+
     def counts(self, load: DeploymentLoad) -> tuple[int, int, int]:
         """Replicas that are ready, that will be soon, and that fail again and again (those do not count).
 
@@ -238,6 +234,7 @@ class Deployment:
     def add(self, key: str, sockaddr: bytes, *, local: bool) -> bool:
         record = self._records.get(key)
         if record is not None:
+            record.leaving = False
             again = record.subject is None and not record.held
             if again and self._change(record, REPLICA_STARTING, REPLICA_DRAINING):
                 self._observe(key, record)
@@ -260,11 +257,13 @@ class Deployment:
         del self._left[sockaddr]
         record = self._note(key, index, sockaddr, local)
         record.held = display(sockaddr) in self._held
+        record.leaving = not record.held
         return record.held
 
     def drain(self, key: str) -> None:
         record = self._records.get(key)
         if record is not None:
+            record.leaving = True
             self._unobserve(record)
             self._change(record, REPLICA_DRAINING)
 
@@ -279,6 +278,10 @@ class Deployment:
         record = self._records.get(key)
         load = self._load_of(record)
         return load is not None and load.state == REPLICA_READY
+
+    def is_held(self, key: str) -> bool:
+        record = self._records.get(key)
+        return record is not None and record.held
 
     def in_flight(self, key: str) -> int:
         return self._in_flight(self._records.get(key))
@@ -317,21 +320,15 @@ class Deployment:
         # Nobody else adds replicas, so between this look and the change the record cannot become another's.
         return self._load_of(record) is not None and self._table.set_replica_state(record.index, state, expect)
 
-    def _build_provider(self, plan: DeploymentPlan, count: int) -> Provider:
-        around = self._around
-        if isinstance(plan.source, ProcessSpec):
-            return ProcessProvider(self, around.loop, around.host, plan.source, count, plan.drain_limit)
-        return StaticProvider(self, around.loop, plan.source, around.resolve)
-
-    def _adopt_static(self, local: list[ReplicaId]) -> None:
-        """Local replicas of a deployment that has turned to addresses serve until those are ready."""
+    def _adopt_others(self, local: list[ReplicaId]) -> None:
+        """Local replicas of a deployment that has turned to addresses or pods serve until those are ready."""
         if local:
             around = self._around
             former = ProcessProvider(self, around.loop, around.host, None, len(local), self.plan.drain_limit)
             former.adopt(local)
             self._outgoing.append(former)
             self._poke()
-        if isinstance(self._provider, StaticProvider):
+        if isinstance(self._provider, StaticProvider | PodProvider):
             self._provider.adopt(list(self._left))
 
     def _observe(self, key: str, record: Record) -> None:
@@ -376,8 +373,7 @@ class Deployment:
     def _is_served(self) -> bool:
         """The present provider has as many ready replicas as it should."""
         keys = [key for key, record in self._records.items() if record.subject is not None]
-        local = isinstance(self._provider, ProcessProvider)
-        ready = sum(self.is_ready(key) for key in keys if self._records[key].local == local)
+        ready = sum(self.is_ready(key) for key in keys if self._provider.holds(key))
         return ready >= self._provider.wanted
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal
@@ -21,8 +21,9 @@ log = logger("control.events")
 KEPT: Final = 1000
 Kind = Literal[
     "scale", "eject", "return", "drain", "undrain", "ready", "unready", "crash", "rollout", "reload", "takeover",
+    "leader", "conflict", "refused",
 ]  # fmt: skip
-LOUD: Final = frozenset(("eject", "unready", "crash"))
+LOUD: Final = frozenset(("eject", "unready", "crash", "conflict", "refused"))
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Events:
     def __init__(self, kept: int = KEPT) -> None:
         self._ring: deque[Event] = deque(maxlen=kept)
         self.last = 0
+        self.listeners: list[Callable[[Event], None]] = []
         self.counts: Counter[Kind] = Counter()
         self.by_deployment: Counter[tuple[str, str]] = Counter()  # (deployment, what is counted)
 
@@ -77,6 +79,8 @@ class Events:
         said = {"deployment": deployment, "replica": replica, "from": before, "to": after, **figures}
         say = log.warning if kind in LOUD else log.info
         say(reason, event=kind, **{name: value for name, value in said.items() if value is not None})
+        for listener in self.listeners:
+            listener(event)
 
     def forget(self, deployment: str) -> None:
         """A deployment is gone: one of the same name counts from 0."""

@@ -137,6 +137,7 @@ class HealthChecker:
         self._pending: deque[Watch] = deque()
         self._attempts = 0
         self._stopped = False
+        self._ending = False
 
     # --- what the deployment asks for ---
 
@@ -187,11 +188,19 @@ class HealthChecker:
 
     def scan(self) -> None:
         """Looks for replicas that workers have ejected."""
-        if self._stopped:
+        if self._stopped or self._ending:
             return
         for subject in self._subjects.values():
             if subject.ready and self._table.replica(subject.index).state == REPLICA_EJECTED:
                 self._begin_return(subject)
+
+    def wind_down(self) -> None:
+        """The end has begun: only who has not been ready yet is probed, since requests may wait for it."""
+        self._ending = True
+        for subject in self._subjects.values():
+            for watch in subject.watches.values():
+                if watch.purpose is not Purpose.READINESS or subject.started:
+                    self._end(watch)
 
     def stop(self) -> None:
         """No probe from now on; every state stays as it is."""
@@ -231,7 +240,7 @@ class HealthChecker:
         self._schedule(subject, Purpose.RETURN, watch.delay)
 
     def _schedule(self, subject: Subject, purpose: Purpose, delay: float) -> None:
-        if self._stopped or subject.closed:
+        if self._stopped or subject.closed or (self._ending and (subject.started or purpose is not Purpose.READINESS)):
             return
         watch = subject.watches.get(purpose)
         if watch is None:

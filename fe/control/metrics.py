@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, get_args
 
@@ -117,6 +117,9 @@ class Source(Protocol):
 
     def scaling(self) -> Mapping[str, ScalingState]: ...
 
+    def cluster_metrics(self) -> Iterable[Metric]:
+        """Of Kubernetes, if there is a cluster."""
+
 
 class TableCollector(Collector):
     """Everything that the shared table knows, and what the control plane has made of it."""
@@ -126,6 +129,7 @@ class TableCollector(Collector):
         self._reloads = source.reloads
         self._events = source.events
         self._scaling = source.scaling
+        self._cluster_metrics = source.cluster_metrics
 
     def collect(self) -> Iterator[Metric]:
         table = self._table
@@ -145,6 +149,7 @@ class TableCollector(Collector):
         yield from self._scales(loads)
         yield from _integrals(loads)
         yield from self._happened(loads)
+        yield from self._cluster_metrics()
 
     def _router(self, rows: NDArray[np.uint64]) -> Iterator[Metric]:
         build = {"version": __version__, "build": _core.BUILD}

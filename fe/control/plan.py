@@ -26,10 +26,11 @@ class DeploymentPlan:
     capacity: int
     max_queue: int
     health: HealthPolicy
-    source: tuple[str, ...] | ProcessSpec  # static addresses, or a command
-    count: int  # of local replicas, to start with where `scale` is given
+    source: tuple[str, ...] | ProcessSpec | schema.KubernetesReplicas  # static addresses, a command, or pods
+    count: int  # of local replicas or pods, to start with where `scale` is given
     drain_limit: float  # seconds that local replicas get to finish what they have
     scale: ScalePolicy | None = None  # None: the number is fixed
+    stated: int | None = None  # of pods: the fixed number; None: it follows the load, or is the cluster's own business
     polling_interval: float = 1.0  # seconds between two looks at the load
 
     def adjusted(self, count: int) -> int:
@@ -61,17 +62,26 @@ def _build_plan(
 ) -> DeploymentPlan:
     settings = deployment.request_settings
     replicas = deployment.replicas
+    pods = isinstance(replicas, schema.KubernetesReplicas)
     return DeploymentPlan(
         name=f"{endpoint.name}/{deployment.name}",
         capacity=settings.max_concurrent_requests_per_instance,
         max_queue=settings.max_queue_length,
-        health=HealthPolicy(deployment.readiness_probe, deployment.liveness_probe),
-        source=replicas.addresses if isinstance(replicas, schema.StaticReplicas) else ProcessSpec(replicas, config),
+        # Whether a pod is ready is the kubelet's to say, which has probes of its own.
+        health=HealthPolicy() if pods else HealthPolicy(deployment.readiness_probe, deployment.liveness_probe),
+        source=ProcessSpec(replicas, config) if isinstance(replicas, schema.ProcessReplicas) else _source(replicas),
         count=deployment.replica_count(),
         drain_limit=max(config.drain_timeout, settings.request_timeout_ms / 1000 + 1),
         scale=_build_policy(deployment) if deployment.scales else None,
+        stated=deployment.replica_count() if pods and not deployment.scales and not deployment.left_alone else None,
         polling_interval=deployment.scale_settings.polling_interval,
     )
+
+
+def _source(
+    replicas: schema.StaticReplicas | schema.KubernetesReplicas,
+) -> tuple[str, ...] | schema.KubernetesReplicas:
+    return replicas.addresses if isinstance(replicas, schema.StaticReplicas) else replicas
 
 
 def _build_policy(deployment: schema.Deployment) -> ScalePolicy:

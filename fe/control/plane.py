@@ -10,28 +10,35 @@ import asyncio
 import contextlib
 import os
 import time
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final
 
 import msgspec
+from prometheus_client.core import Metric
 
 from fe import model
 from fe.config.load import load
 from fe.config.schema import RouterConfig
 from fe.config.snapshot import decode_config, encode_config, static_differences
 from fe.control import actions
-from fe.control.deployment import Surroundings
+from fe.control.deployment import Deployment
 from fe.control.events import Events
 from fe.control.health import HealthChecker
 from fe.control.link import SupervisorLink
 from fe.control.metrics import ReloadCounts, ScalingState
-from fe.control.plan import build_plans, encode_for_workers, needs_ready
+from fe.control.plan import DeploymentPlan, build_plans, encode_for_workers, needs_ready
+from fe.control.providers.base import Fleet
 from fe.control.providers.local import LocalHost
 from fe.control.providers.static import Resolve, SystemResolver
 from fe.control.reconciler import Reconciler
-from fe.control.scaler import Scaler
-from fe.control.state import Legacy, decode_legacy, encode_legacy, load_state, save_state
+from fe.control.scaler import Scaler, Track
+from fe.control.sources import PodProvider, Surroundings
+from fe.control.state import ClusterLegacy, Legacy, decode_legacy, encode_legacy, load_state, save_state
 from fe.errors import EXIT_INTERNAL, EXIT_OK, ConfigError, FeError
 from fe.log import logger
+
+if TYPE_CHECKING:
+    from fe.control.kubernetes.hub import Hub
 
 log = logger("control")
 
@@ -63,10 +70,13 @@ class ControlPlane:
         self.events = Events()
         self._checker = HealthChecker(loop, self.table, self.events)
         resolver = resolve or SystemResolver(loop)
-        around = Surroundings(loop, self.table, self._checker, self._host, resolver, self.events)
+        around = Surroundings(loop, self.table, self._checker, self._host, resolver, self.events, self)
         self.reconciler = Reconciler(around)
         self.scaler = Scaler(loop, self.table, self.events, lambda: self.reconciler.live, self.remember)
-        self._encoded = b""  # the applied configuration, for the successor
+        self.hub: Hub | None = None  # where the configuration asks for a cluster
+        self._files: RouterConfig | None = None  # the applied configuration without what the cluster has brought
+        self._turn = asyncio.Lock()  # one change at a time: of files, or of the cluster
+        self._encoded = self._encoded_files = b""  # both, for the successor
         self._remembering = False
 
     async def run(self) -> int:
@@ -79,6 +89,8 @@ class ControlPlane:
             self._loop.remove_reader(self._runtime.eventfd)
             self.scaler.stop()
             self._checker.stop()
+            if self.hub is not None:
+                await self.hub.stop()
             self._link.close()
 
     def end(self, code: int = EXIT_OK) -> None:
@@ -90,6 +102,23 @@ class ControlPlane:
         """What scaling says of each deployment; may be called from a thread."""
         return {name: track.state() for name, track in list(self.scaler.tracks.items())}
 
+    def cluster_metrics(self) -> Iterable[Metric]:
+        """Of Kubernetes, if there is a cluster; may be called from a thread."""
+        return () if self.hub is None else self.hub.metrics()
+
+    def live(self) -> Mapping[str, Deployment]:
+        """Deployments, by "endpoint/deployment"."""
+        return self.reconciler.live
+
+    def tracks(self) -> Mapping[str, Track]:
+        """How their numbers are followed."""
+        return self.scaler.tracks
+
+    def build_provider(self, fleet: Fleet, plan: DeploymentPlan, count: int) -> PodProvider:
+        """For pods: a matter of the cluster."""
+        assert self.hub is not None
+        return self.hub.build_provider(fleet, plan, count)
+
     # --- start ---
 
     async def _begin(self) -> None:
@@ -99,6 +128,7 @@ class ControlPlane:
                 await self._take_up(*left)
             else:
                 loaded = await self._load()
+                self._join(loaded, None)
                 await self._apply(loaded)
         except FeError as error:
             self._give_up(str(error), error.exit_code)
@@ -108,6 +138,8 @@ class ControlPlane:
         else:
             self._link.send(model.Ready())
             self.scaler.start()
+            if self.hub is not None:
+                self.hub.start()
             self._on_second()
 
     def _give_up(self, why: str, code: int) -> None:
@@ -126,11 +158,19 @@ class ControlPlane:
             log.error("the former controller's configuration cannot be read, the file is loaded", reason=error)
             return None
 
+    def _join(self, config: RouterConfig, legacy: ClusterLegacy | None) -> None:
+        """Makes what belongs to the cluster, if there is one; it is not imported without need."""
+        if config.kubernetes is not None:
+            from fe.control.kubernetes.hub import Hub
+
+            self.hub = Hub(config.kubernetes, self, legacy)
+
     async def _take_up(self, config: RouterConfig, legacy: Legacy) -> None:
         self._link.send(model.ListReplicas())
         running = await asyncio.wait_for(self._running, RUNNING_WITHIN)
+        self._join(config, legacy.cluster)
         self.reconciler.take_up(build_plans(config), running, legacy.wanted, legacy.held)
-        await self._apply(config)
+        await self._apply(config if legacy.cluster is None else decode_config(legacy.cluster.files), config)
         figures = {"local_replicas": len(running)}
         self.events.add("takeover", "taken over from a former controller", figures=figures)
 
@@ -148,7 +188,8 @@ class ControlPlane:
         live = self.reconciler.live
         wanted = {name: one.wanted for name, one in live.items() if one.scalable}
         held = {name: tuple(sorted(one.held)) for name, one in live.items() if one.held}
-        save_state(self._runtime.state_fd, encode_legacy(Legacy(self._encoded, wanted, held)))
+        cluster = None if self.hub is None else self.hub.legacy(self._encoded_files)
+        save_state(self._runtime.state_fd, encode_legacy(Legacy(self._encoded, wanted, held, cluster)))
 
     # --- configuration ---
 
@@ -158,18 +199,37 @@ class ControlPlane:
             log.info("configuration", note=note)
         return loaded.config
 
-    async def _apply(self, config: RouterConfig) -> None:
+    async def _apply(self, files: RouterConfig, applied: RouterConfig | None = None) -> None:
+        """Carries out what the files say, with what the cluster has beside it. `applied`: what is served now."""
+        async with self._turn:
+            applied = applied or self.config
+            config = files if self.hub is None else self.hub.combined(files, applied)
+            await self._carry_out(files, config)
+
+    async def follow_cluster(self) -> None:
+        """Objects of the cluster have changed. Raises ConfigError, with nothing changed."""
+        async with self._turn:
+            if self.hub is None or self._files is None or self.draining:
+                return
+            config = self.hub.combined(self._files, self.config)
+            if config != self.config:
+                await self._carry_out(self._files, config)
+                figures = {"version": self.reconciler.version}
+                self.events.add("reload", "objects of the cluster have changed", figures=figures)
+
+    async def _carry_out(self, files: RouterConfig, config: RouterConfig) -> None:
         def commit() -> None:
-            self._encoded = encode_config(config)
+            self._encoded, self._encoded_files = encode_config(config), encode_config(files)
+            self.config, self._files = config, files
             self.write_down()
-            self.config = config
             self.reloads.applied += 1
             self.reloads.last_ok = True
             self.reloads.last_applied = time.time()
 
+        needed = needs_ready(self.config, config)
         await self.reconciler.apply(
             build_plans(config),
-            needs_ready(self.config, config),
+            lambda name: needed(name) and not (self.hub is not None and self.hub.found(name)),
             lambda deployments: encode_for_workers(config, deployments),
             commit,
         )
@@ -199,11 +259,13 @@ class ControlPlane:
 
     async def _try_reload(self) -> list[str]:
         """What was wrong; empty: the configuration of the file is applied."""
-        if self.draining or self.config is None:
+        if self.draining or self._files is None:
             return ["fe-serve is starting or ending"]
         try:
             config = await self._load()
-            if differences := static_differences(self.config, config):
+            if self.hub is not None:
+                self.hub.read_again()
+            if differences := static_differences(self._files, config):
                 raise ConfigError(differences)
             await self._apply(config)
         except ConfigError as error:
@@ -239,10 +301,12 @@ class ControlPlane:
             self._on_drain()
 
     def _on_drain(self) -> None:
-        log.debug("draining: no scaling, no probes")
+        log.debug("draining: no scaling, no probes but of those that start")
         self.draining = self._host.ending = True
         self.scaler.stop()
-        self._checker.stop()
+        self._checker.wind_down()
+        if self.hub is not None:
+            self.hub.yield_lead()
 
     def _on_ring(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from fe._core import HOLDER_ACTIVE
 from fe.control.addresses import pack_inet
-from fe.control.deployment import Deployment, Surroundings, drained
+from fe.control.deployment import Deployment, drained
 from fe.control.plan import DeploymentPlan
 from fe.control.providers.local import ReplicaId
+from fe.control.sources import Surroundings
 from fe.errors import ConfigError
 from fe.log import logger
 

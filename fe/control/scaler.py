@@ -35,7 +35,7 @@ LATE_PART: Final = 0.1  # of an interval: how long its last part is, whose load 
 class ByHand:
     """A number that somebody has set: it holds until the load decides something else than it did then."""
 
-    decided: int | None  # by the load at that time; None: nothing yet
+    decided: int  # by the load at that time
 
 
 @dataclass(eq=False)
@@ -46,6 +46,7 @@ class Track:
     base: DeploymentLoad  # at the last look
     trend: Trend
     ticket: int = 0
+    interval: float = 0.0  # seconds, by which the next look was planned
     late: DeploymentLoad | None = None  # when the last part of the interval began
     history: History = field(default_factory=History)
     observed: Observation | None = None
@@ -53,6 +54,7 @@ class Track:
     decided_at: float = 0.0  # when the number last changed, seconds since the epoch
     changed: Decision | None = None  # the decision that changed it
     by_hand: ByHand | None = None
+    barred: str = ""  # why the number could not be set at the last look; "": it could
 
     def utilization(self, capacity: int, replicas: int) -> float | None:
         """(busy + queued) / replicas over the last interval; None where it is not known."""
@@ -108,10 +110,13 @@ class Scaler:
         for name in [name for name, track in self.tracks.items() if live.get(name) is not track.deployment]:
             Agenda.cancel(self.tracks.pop(name))
             self._events.forget(name)
-        for name, deployment in live.items():
-            if name not in self.tracks and not self._stopped:
+        for name, deployment in live.items() if not self._stopped else ():
+            track = self.tracks.get(name)
+            if track is None:
                 track = self.tracks[name] = Track(deployment, deployment.load, Trend(deployment.load))
                 self._begin(track)
+            elif track.interval != deployment.plan.polling_interval:  # nobody waits for the end of an hour
+                self._plan_look(track)
 
     def look(self) -> None:
         """The table has rung: whoever waits where there is no replica at all has it looked at now."""
@@ -121,26 +126,31 @@ class Scaler:
             if track.deployment.plan.scale is not None and track.deployment.wanted == 0:
                 load = track.deployment.load
                 if load.queue_depth and load.now_ns > track.base.now_ns:
-                    self.poll(track, at_once=True)
-                    self._begin(track)
+                    self._look_at(track, at_once=True)
 
     def set_by_hand(self, track: Track, count: int) -> None:
         """This many from now on, until the load decides something else than it does now."""
         deployment = track.deployment
-        track.by_hand = ByHand(track.decided.desired if track.decided is not None else None)
         before = deployment.wanted
+        if track.by_hand is None:
+            track.by_hand = ByHand(before)
         if count != before:
             self._events.add("scale", "set by hand", deployment=deployment.name, before=before, after=count)
-            deployment.scale(count)
             self._on_change()
+            deployment.scale(count)
 
     # --- looking ---
 
     def _begin(self, track: Track) -> None:
-        """A new interval: its last part is noticed first, then its end."""
+        """A new interval."""
+        track.base = track.deployment.load
+        self._plan_look(track)
+
+    def _plan_look(self, track: Track) -> None:
+        """The last part of the interval is noticed first, then its end."""
         plan = track.deployment.plan
-        track.base, track.late = track.deployment.load, None
-        self._agenda.schedule(track, plan.polling_interval * (1 - LATE_PART if plan.scale is not None else 1))
+        track.interval, track.late = plan.polling_interval, None
+        self._agenda.schedule(track, track.interval * (1 - LATE_PART if plan.scale is not None else 1))
 
     def _on_due(self, track: Track) -> None:
         if self._stopped:
@@ -148,10 +158,13 @@ class Scaler:
         plan = track.deployment.plan
         if track.late is None and plan.scale is not None:
             track.late = track.deployment.load
-            self._agenda.schedule(track, plan.polling_interval * LATE_PART)
+            self._agenda.schedule(track, track.interval * LATE_PART)
             return
+        self._look_at(track)
+
+    def _look_at(self, track: Track, *, at_once: bool = False) -> None:
         try:
-            self.poll(track)
+            self.poll(track, at_once=at_once)
         except Exception:
             log.exception("a deployment could not be scaled", deployment=track.deployment.name)
         self._begin(track)
@@ -167,19 +180,38 @@ class Scaler:
             track.history = History()
             return
         track.observed = _observe(track, load, at_once)
+        track.barred = deployment.barred
+        hand = deployment.take_hand()
+        if hand is not None and not track.barred:
+            self._follow_hand(track, *hand)
         if policy is None:
+            self._keep_stated(track)
             return
         track.history = track.history.record(policy, track.observed)
-        decision = decide(policy, track.history, deployment.wanted, track.observed)
-        track.decided = decision
-        if track.by_hand is not None:
-            if track.by_hand.decided is None:
-                track.by_hand.decided = decision.desired
-            if track.by_hand.decided == decision.desired:
+        if track.by_hand is not None and not at_once:  # whoever waits where nothing is has asked for something else
+            track.decided = decide(policy, track.history, track.by_hand.decided, track.observed)
+            if track.decided.desired == track.by_hand.decided:
                 return
-            track.by_hand = None
-        if decision.desired != deployment.wanted:
+        track.by_hand = None
+        decision = track.decided = decide(policy, track.history, deployment.wanted, track.observed)
+        if decision.desired != deployment.wanted and not track.barred:
             self._carry_out(track, decision, track.observed)
+
+    def _follow_hand(self, track: Track, before: int, after: int) -> None:
+        """Somebody has set the number past fe: it holds as one that was set through fe does, unless it is fixed."""
+        text = "set in the cluster by somebody else"
+        self._events.add("scale", text, deployment=track.deployment.name, before=before, after=after)
+        if track.by_hand is None and track.deployment.plan.scale is not None:
+            track.by_hand = ByHand(before)
+
+    def _keep_stated(self, track: Track) -> None:
+        """A fixed number of pods is set again where it is not what the configuration says."""
+        deployment, stated = track.deployment, track.deployment.plan.stated
+        if stated is None or track.barred or stated == deployment.wanted or track.by_hand is not None:
+            return
+        text = f"the configuration says {stated}"
+        self._events.add("scale", text, deployment=deployment.name, before=deployment.wanted, after=stated)
+        deployment.scale(stated)
 
     def _carry_out(self, track: Track, decision: Decision, observed: Observation) -> None:
         deployment = track.deployment
@@ -192,8 +224,8 @@ class Scaler:
             },
         )  # fmt: skip
         track.changed, track.decided_at = decision, time.time()
-        deployment.scale(decision.desired)
         self._on_change()
+        deployment.scale(decision.desired)
 
     # --- what is kept for whoever looks ---
 

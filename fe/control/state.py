@@ -20,12 +20,21 @@ MAGIC: Final = b"fe-state"
 FIRST: Final = 4096
 
 
+class ClusterLegacy(msgspec.Struct, frozen=True):
+    """What was known of the cluster whose objects are part of the applied configuration."""
+
+    files: bytes  # the configuration without them, encoded likewise
+    namespace: str  # fe's own
+    seen: tuple[str, ...]  # paths of the lists that had been seen whole
+
+
 class Legacy(msgspec.Struct, frozen=True):
     """What a successor has to know beside the table and the supervisor's list of local replicas."""
 
     config: bytes  # the applied one, as `fe.config.snapshot` encodes it
     wanted: dict[str, int] = {}  # by "endpoint/deployment": how many replicas there should be
     held: dict[str, tuple[str, ...]] = {}  # likewise: addresses of replicas drained by hand
+    cluster: ClusterLegacy | None = None  # where models are found in one
 
 
 encode_legacy = msgspec.msgpack.Encoder().encode

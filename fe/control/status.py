@@ -31,6 +31,8 @@ def not_ready_reasons(plane: ControlPlane) -> list[str]:
         reasons.append("draining: fe-serve is ending")
     if plane.config is None:
         reasons.append("no configuration is applied yet")
+    if plane.hub is not None and (unknown := plane.hub.unknown):
+        reasons.append(unknown)
     table = plane.table
     for index in range(table.limits.workers):
         state = table.holder_state(index).state
@@ -57,6 +59,7 @@ def build_status(plane: ControlPlane, history: bool = False) -> dict[str, Any]:
         "workers": _workers(plane),
         "table": _table(plane),
         "endpoints": [_endpoint(plane, endpoint, history) for endpoint in (config.endpoints if config else ())],
+        "kubernetes": None if plane.hub is None else plane.hub.show(),
     }  # fmt: skip
 
 
@@ -152,12 +155,19 @@ def _scaling(deployment: Deployment, track: Track | None) -> dict[str, Any] | No
         "target": policy.target,
         "polling_interval": deployment.plan.polling_interval,
         "manual": track is not None and track.by_hand is not None,
-        "reason": track.decided.reason if track is not None and track.decided is not None else None,
+        "reason": _reason(track),
         "last_decision": track and changed and {
             "time": round(track.decided_at, 3), "desired": changed.desired, "need": changed.need, "rule": changed.rule,
             "reason": changed.reason,
         },
     }  # fmt: skip
+
+
+def _reason(track: Track | None) -> str | None:
+    """Why the number is what it is: what keeps it from being set goes before what would be decided."""
+    if track is None or track.decided is None:
+        return (track and track.barred) or None
+    return f"left alone: {track.barred}" if track.barred else track.decided.reason
 
 
 def _replica(plane: ControlPlane, record: Record) -> dict[str, Any]:

@@ -53,8 +53,9 @@ class Trend:
 
     def series(self) -> dict[str, Any]:
         """Oldest first; None where nothing is known."""
+        points = self._points[:]  # in a thread: a point may be added meanwhile
         named = {
-            name: [None if math.isnan(value) else round(value, 4) for value in self._points[index :: len(SERIES)]]
+            name: [None if math.isnan(value) else round(value, 4) for value in points[index :: len(SERIES)]]
             for index, name in enumerate(SERIES)
         }
         return {"period_s": PERIOD, "end": round(self._end, 3), **named}

@@ -84,6 +84,7 @@ cdef class Exchange(UpstreamUser):
     cdef int on_client_drained(self) except -1
     cdef int refuse_request(self, object answer) except -1
     cdef int _on_granted(self, uint32_t replica) except -1
+    cdef int end_waiting(self) except -1
     cdef int _on_expired(self) except -1
     cdef int _reach(self) except -1
     # its own

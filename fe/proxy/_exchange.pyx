@@ -75,6 +75,7 @@ cdef object CONNECT_FAILED = answers.ANSWERS["connect_failed"]
 cdef object REPLICA_CLOSED = answers.ANSWERS["replica_closed"]
 cdef object REPLICA_INVALID = answers.ANSWERS["replica_invalid"]
 cdef object REPLICA_TIMEOUT = answers.ANSWERS["replica_timeout"]
+cdef object DRAINING = answers.ANSWERS["draining"]
 cdef object INTERNAL = answers.ANSWERS["internal"]
 
 for _status in range(600):
@@ -308,6 +309,12 @@ cdef class Exchange(UpstreamUser):
                 return self._refuse(QUEUE_WAIT, f"No replica became free {limit}")
             return self._refuse(NO_REPLICA, f"No replica became ready {limit}")
         return self._refuse(QUEUE_WAIT if self.state.ready else NO_REPLICA)
+
+    cdef int end_waiting(self) except -1:
+        """The end of fe-serve: there will be no place for it any more."""
+        self._look()
+        self._drop()
+        return self._refuse(DRAINING)
 
     cdef int _on_lease(self) except -1:
         cdef int64_t now = monotonic_ns()

@@ -14,7 +14,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from fe._core cimport config_version, holder_beat, stat_add
 from fe.proxy._build cimport Peer
 from fe.proxy._downstream cimport Downstream
-from fe.proxy._exchange cimport Proxy
+from fe.proxy._exchange cimport Exchange, Proxy
 from fe.proxy._reactor cimport Channel, Listening
 
 from fe import _core, model
@@ -328,6 +328,12 @@ cdef class Server(Proxy):
     def _end(self):
         if self.on_end is not None:
             on_end, self.on_end = self.on_end, None
+            # Who still waits for a place hears so; who is being served is cut off.
+            for exchange in [one for one in self.waiting if one is not None]:
+                try:
+                    (<Exchange> exchange).end_waiting()
+                except Exception:
+                    log.exception("a waiting request could not be refused")
             self.pool.close_all()
             if self.access_log is not None:
                 self.access_log.close()

@@ -23,12 +23,13 @@ from fe import model
 from fe._core import Holder, Limits, Table
 from fe.config.schema import ProcessReplicas, RouterConfig
 from fe.control.addresses import display, pack_inet
-from fe.control.deployment import Deployment, Surroundings
+from fe.control.deployment import Deployment
 from fe.control.health import HealthChecker, HealthPolicy
 from fe.control.metrics import REPLICA_STATES
 from fe.control.plan import DeploymentPlan
 from fe.control.providers.local import LocalHost
 from fe.control.providers.process import ProcessSpec
+from fe.control.sources import Surroundings
 
 LIMIT = 15.0
 Resolve = Callable[[str, int], Awaitable[list[bytes]]]

@@ -43,6 +43,9 @@ class Shown:
     def scaling(self) -> dict[str, ScalingState]:
         return self.states
 
+    def cluster_metrics(self) -> tuple[()]:
+        return ()
+
 
 class Page:
     """A rendered page, parsed."""

@@ -8,6 +8,7 @@ import itertools
 import pytest
 
 from fe._core import HELD, WAITING
+from fe.control.status import build_status
 from tests.control.harness import COMMAND, eventually, on_loop, replicas
 from tests.control.world import World, endpoint, world
 
@@ -193,17 +194,29 @@ async def test_drained_by_hand_until_undrained_across_reload_and_successor(file)
 
 
 @on_loop
-async def test_a_local_replica_drained_by_hand_goes_on_running(file):
+async def test_who_is_drained_by_hand_is_replaced_and_stays(file):
+    async with world(file, scaled()) as w:
+        await eventually(lambda: w.states(NAME) == ["ready"], "the first replica")
+        [address] = [one["address"] for one in build_status(w.plane)["endpoints"][0]["deployments"][0]["replicas"]]
+        w.plane.drain(NAME, address)
+        await eventually(lambda: w.states(NAME) == ["draining", "ready"], "another one serves")
+        w.plane.undrain(NAME, address)
+        await eventually(lambda: w.states(NAME) == ["ready"] and len(w.peer.processes) == 1, "one of both is enough")
+
+
+@on_loop
+async def test_a_successor_knows_who_is_drained_by_hand(file):
     async with world(file, scaled(low=2, high=3)) as w:
         await eventually(lambda: ready(w) == 2, "both ready")
         address = next(iter(w.plane.reconciler.live[NAME].replicas()))[0]
         record = dict(w.plane.reconciler.live[NAME].replicas())[address]
         shown = f"127.0.0.1:{int.from_bytes(record.sockaddr[2:4], 'big')}"
         w.plane.drain(NAME, shown)
+        await eventually(lambda: sorted(w.states(NAME)) == ["draining", "ready", "ready"], "it has a successor")
         await w.kill()
         await w.start(restarted=True)
-        assert sorted(w.states(NAME)) == ["draining", "ready"]
-        assert len(w.peer.processes) == 2
+        assert sorted(w.states(NAME)) == ["draining", "ready", "ready"]
+        assert len(w.peer.spawned) == 3
         w.plane.undrain(NAME, shown)
-        await eventually(lambda: ready(w) == 2, "both again")
-        assert w.peer.stopped == []
+        await eventually(lambda: w.states(NAME) == ["ready", "ready"], "two are enough")
+        await eventually(lambda: len(w.peer.processes) == 2, "the third has ended")

@@ -94,6 +94,20 @@ def test_from_nothing_in_the_order_of_arrival(tmp_path: Path) -> None:
         assert _scalings(fe)[-1]["to"] == 0
 
 
+def test_the_end_of_fe_waits_for_the_first_replica_of_those_who_wait(tmp_path: Path) -> None:
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    with FeProcess(_config(log, 5, 0, 1, str(gate), cold_start_timeout=30), workers=1) as fe, fe.client() as client:
+        client.send(request("/", "POST", b"last"))
+        fe.wait_metric("fe_queue_depth", 1, **NAMES)
+        wait_for(lambda: _status(fe)["replicas"], "a replica is started")
+        fe.signal(signal.SIGTERM)
+        wait_for(lambda: not fe.ready(), "it drains")
+        gate.touch()
+        answer = client.read_response()
+        assert (answer.status, answer.body) == (200, b"last")
+        assert fe.process.wait(20) == 0
+
+
 def test_a_controller_killed_while_scaling_up_leaves_no_replica_behind_and_starts_none_twice(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with FeProcess(_config(log, 20, 1, 6, scale_down_delay=600), workers=2) as fe:

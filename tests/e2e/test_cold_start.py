@@ -13,7 +13,6 @@ from contextlib import ExitStack
 
 import pytest
 
-from fe.errors import EXIT_CUT_OFF
 from tests.e2e.data_plane import DataPlane
 from tests.support import scripts
 from tests.support.backends import Backend, Exchange, Script
@@ -285,11 +284,11 @@ def test_the_end_waits_for_those_who_wait() -> None:
 
 def test_the_end_does_not_wait_for_ever() -> None:
     with DataPlane(drain_timeout=0.3, cold={}) as plane, ExitStack() as stack:
-        plane.exit_codes = [EXIT_CUT_OFF]
         client = _send(plane, stack, "/cold/x")
         plane.wait_queue("cold", 1)
         plane.processes[0].terminate()
-        assert plane.processes[0].wait(20) == EXIT_CUT_OFF
+        answer = client.read_response("GET")
+        assert (answer.status, answer.json()["error"]["code"], answer.closes) == (503, "draining", True)
+        assert plane.processes[0].wait(20) == 0
         client.ended()
-        plane.table.recover(0)
         assert plane.queue("cold") == 0

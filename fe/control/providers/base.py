@@ -36,6 +36,9 @@ class Fleet(Protocol):
     def is_ready(self, key: str) -> bool:
         """New requests go there."""
 
+    def is_held(self, key: str) -> bool:
+        """It was drained by hand: it stays, and counts for nothing."""
+
     def in_flight(self, key: str) -> int:
         """Leases held there; 0 when it is not known."""
 
@@ -73,6 +76,19 @@ class Provider(abc.ABC):
     @abc.abstractmethod
     def retired(self) -> bool:
         """After `retire`: nothing is left."""
+
+    @property
+    def barred(self) -> str:
+        """Why `scale` would have no effect now, in words; "" where it has one."""
+        return ""
+
+    def take_hand(self) -> tuple[int, int] | None:
+        """The number before and after somebody else has set it, told once; None: nobody has."""
+        return None
+
+    @abc.abstractmethod
+    def holds(self, key: str) -> bool:
+        """The replica of this key is one of this provider's."""
 
     @property
     def pending(self) -> int:

@@ -73,12 +73,15 @@ class LocalHost:
 
     def spawn(self, owner: Owner, message: Spawn) -> None:
         self.take(message.id, owner)
-        size = len(msgspec.json.encode(message))
-        if size > MESSAGE_BYTES:
+        try:
+            size = len(msgspec.json.encode(message))
             error = f"command and environment have {size} bytes, more than {MESSAGE_BYTES}"
-            asyncio.get_running_loop().call_soon(self.on_spawned, Spawned(message.id, 0, error))
-        else:
+        except UnicodeEncodeError:
+            size, error = 0, "command or environment has bytes that are not UTF-8"
+        if 0 < size <= MESSAGE_BYTES:
             self._send(message)
+        else:
+            asyncio.get_running_loop().call_soon(self.on_spawned, Spawned(message.id, 0, error))
 
     def take(self, key: str, owner: Owner) -> None:
         """What happens to this replica is told to `owner` from now on."""

@@ -69,7 +69,9 @@ class Instance:
     id: ReplicaId
     stage: Stage
     born: float
+    attempt: int  # the try in which it was started
     deadline: float = 0.0  # DRAINING: the end of its patience
+    kept: bool = False  # was drained by hand: once it is taken back, its successor goes rather than itself
 
     @property
     def key(self) -> str:
@@ -99,7 +101,8 @@ class ProcessProvider(Provider):
         self._count = count
         self._drain_limit = drain_limit
         self._instances: dict[str, Instance] = {}
-        self._crashes = 0  # in a row
+        self._crashes = 0  # in a row; of replicas that were started in the same try one counts
+        self._try = 0
         self._spawn_after = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._retiring = False
@@ -112,11 +115,11 @@ class ProcessProvider(Provider):
     def adopt(self, ids: Sequence[ReplicaId]) -> None:
         """Before `start`: local replicas of this deployment that run already."""
         for id_ in ids:
-            instance = Instance(id_, Stage.RUNNING, self._loop.time() - SETTLED)
+            instance = Instance(id_, Stage.RUNNING, self._loop.time() - SETTLED, self._try)
             self._instances[id_.text] = instance
             self._host.take(id_.text, self)
             if not self._fleet.adopt_record(id_.text, pack_inet("127.0.0.1", id_.port), local=True):
-                self._drain(instance, self._drain_limit)
+                self._drain(instance, self._patience(instance), "drained by a former controller")
 
     def update(self, spec: ProcessSpec, count: int, drain_limit: float) -> None:
         """Another command or number from now on; running replicas of another revision are replaced one by one."""
@@ -127,8 +130,9 @@ class ProcessProvider(Provider):
         self._step()
 
     def scale(self, count: int) -> None:
+        self._forgive()
         self._count = count
-        self._step()
+        self._loop.call_soon(self._step)  # the number is noted for a successor before anything follows from it
 
     def on_change(self) -> None:
         self._step()
@@ -138,8 +142,12 @@ class ProcessProvider(Provider):
         if instance is not None and instance.stage is Stage.RUNNING:
             instance.stage = Stage.RESTARTING
             self._fleet.drain(key)
+            self._note_drain(instance, "restarted: it has failed its liveness probe")
             self._host.stop(key)
         return True
+
+    def holds(self, key: str) -> bool:
+        return key in self._instances
 
     def retire(self) -> None:
         self._retiring = True
@@ -177,11 +185,11 @@ class ProcessProvider(Provider):
         if error is not None:
             self._forget(instance)
             if instance.stage is Stage.SPAWNING:
-                self._note_crash(error, 0.0)
+                self._note_crash(error, instance.attempt, 0.0)
         elif instance.stage is Stage.SPAWNING:
             instance.stage = Stage.RUNNING
             if not self._fleet.add(key, pack_inet("127.0.0.1", instance.id.port), local=True):
-                self._note_crash("no room in the table", 0.0)
+                self._note_crash("no room in the table", instance.attempt, 0.0)
                 self._stop(instance)
         self._step()
 
@@ -195,15 +203,15 @@ class ProcessProvider(Provider):
             how = f"signal {-status}" if status < 0 else f"status {status}"
             if instance.stage is Stage.RESTARTING:
                 how = "liveness probe"
-            self._note_crash(how, self._loop.time() - instance.born)
+            self._note_crash(how, instance.attempt, self._loop.time() - instance.born)
         self._step()
 
     # --- one step towards what should be ---
 
     def _step(self) -> None:
-        live = self._live()
-        if self._crashes and live and all(self._has_settled(instance) for instance in live):
-            self._crashes = 0
+        self._forgive()
+        for instance in self._instances.values():
+            instance.kept = instance.kept or self._fleet.is_held(instance.key)
         draining = [instance for instance in self._instances.values() if instance.stage is Stage.DRAINING]
         now = self._loop.time()
         for instance in draining:
@@ -211,22 +219,40 @@ class ProcessProvider(Provider):
                 self._stop(instance)
         if self._retiring:
             for instance in self._live():
-                self._drain(instance, self._drain_limit)
+                self._drain(instance, self._drain_limit, "the deployment has no use for local replicas any more")
         elif not self._host.ending:
             self._grow(now)
             self._shrink()
         self._arm(now)
 
+    def _forgive(self) -> None:
+        """Crashes are over when as many as there should be run well; those that always do prove nothing for others."""
+        fresh = self._fresh()
+        if self._crashes and fresh and len(fresh) >= self._count and all(map(self._has_settled, fresh)):
+            self._crashes = 0
+
     def _has_settled(self, instance: Instance) -> bool:
         return self._fleet.is_ready(instance.key) and self._loop.time() - instance.born >= SETTLED
 
     def _live(self) -> list[Instance]:
-        return [instance for instance in self._instances.values() if instance.stage in LIVE]
+        return [instance for instance in list(self._instances.values()) if instance.stage in LIVE]
+
+    def _counted(self) -> list[Instance]:
+        """Those that serve or will: who was drained by hand is replaced, and stays beside its successor."""
+        return [instance for instance in self._live() if not self._fleet.is_held(instance.key)]
+
+    def _fresh(self) -> list[Instance]:
+        """Those that run the present command."""
+        return [instance for instance in self._live() if instance.id.revision == self._revision]
+
+    def _patience(self, instance: Instance) -> float:
+        """How long it may take to finish what it has: one that is merely not needed is never cut short."""
+        return math.inf if instance.id.revision == self._revision else self._drain_limit
 
     def _grow(self, now: float) -> None:
         if self._spec is None:
             return
-        live = self._live()
+        live = self._counted()
         current = sum(instance.id.revision == self._revision for instance in live)
         ending = any(one.stage not in LIVE and one.id.revision != self._revision for one in self._instances.values())
         surge = 1 if current < len(live) and not ending else 0
@@ -237,46 +263,52 @@ class ProcessProvider(Provider):
             total += 1
 
     def _shrink(self) -> None:
-        live = self._live()
-        ready = [instance for instance in live if self._fleet.is_ready(instance.key)]
+        live = self._counted()
         surplus = len(live) - self._count
-        for instance in self._by_expendability(live, ready):
-            if surplus <= 0:
-                return
-            if instance in ready:
-                if instance.id.revision != self._revision and len(ready) - 1 < self._count:
+        if surplus <= 0:
+            return
+        ready = {instance.key for instance in live if self._fleet.is_ready(instance.key)}
+        for instance in self._by_expendability(live, ready)[:surplus]:
+            old = instance.id.revision != self._revision
+            if instance.key in ready:
+                if old and len(ready) - 1 < self._count:
                     return  # its successor is not ready yet
-                ready.remove(instance)
-            # One that is merely not needed may take all the time its requests need: none is cut for scaling down.
-            self._drain(instance, self._drain_limit if instance.id.revision != self._revision else math.inf)
-            surplus -= 1
+                ready.remove(instance.key)
+            self._drain(instance, self._patience(instance), "replaced" if old else "not needed any more")
 
-    def _by_expendability(self, live: list[Instance], ready: list[Instance]) -> list[Instance]:
-        """Old revisions first, and among equals those that serve nothing."""
+    def _by_expendability(self, live: list[Instance], ready: set[str]) -> list[Instance]:
+        """Old revisions first, then who is not ready, and among equals those that serve nothing."""
         return sorted(
             live,
-            key=lambda one: (one.id.revision == self._revision, one in ready, self._fleet.in_flight(one.key)),
-        )
+            key=lambda one: (
+                one.id.revision == self._revision, one.kept, one.key in ready, self._fleet.in_flight(one.key),
+            ),
+        )  # fmt: skip
 
     def _spawn(self, spec: ProcessSpec, now: float) -> None:
         try:
             port = self._host.free_port()
         except OSError as error:
-            self._note_crash(str(error), 0.0)
+            self._note_crash(str(error), self._try, 0.0)
             return
         id_ = ReplicaId(self._fleet.name, port, self._revision, secrets.token_hex(6))
-        instance = self._instances[id_.text] = Instance(id_, Stage.SPAWNING, now)
+        instance = self._instances[id_.text] = Instance(id_, Stage.SPAWNING, now, self._try)
         process = spec.process
         argv, env, output = process_start(process, port, self._host.environment, spec.config)
         self._host.spawn(self, Spawn(instance.key, argv, env, process.cwd, output, process.stop_grace))
         log.info("a local replica is started", deployment=self._fleet.name, port=port)
 
-    def _drain(self, instance: Instance, limit: float) -> None:
+    def _drain(self, instance: Instance, limit: float, why: str) -> None:
         instance.stage = Stage.DRAINING
         instance.deadline = self._loop.time() + limit
         self._fleet.drain(instance.key)
+        self._note_drain(instance, why)
         if self._fleet.in_flight(instance.key) == 0:
             self._stop(instance)
+
+    def _note_drain(self, instance: Instance, why: str) -> None:
+        address = f"127.0.0.1:{instance.id.port}"
+        self._fleet.note("drain", why, replica=address, in_flight=self._fleet.in_flight(instance.key))
 
     def _stop(self, instance: Instance) -> None:
         left = self._fleet.in_flight(instance.key)
@@ -290,16 +322,20 @@ class ProcessProvider(Provider):
         self._host.forget(instance.key)
         self._fleet.discard(instance.key)
 
-    def _note_crash(self, how: str, ran: float) -> None:
-        self._crashes = 1 if ran >= SETTLED else self._crashes + 1
-        delay = 0.0 if self._crashes == 1 else min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** (self._crashes - 2))
-        self._spawn_after = self._loop.time() + delay
+    def _note_crash(self, how: str, attempt: int, ran: float) -> None:
+        now = self._loop.time()
+        if attempt == self._try:  # else its fellows have said so: forty that fail together are one failure
+            self._try += 1
+            self._crashes = 1 if ran >= SETTLED else self._crashes + 1
+            delay = 0.0 if self._crashes == 1 else min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** min(self._crashes - 2, 30))
+            self._spawn_after = now + delay
         output = (self._spec and self._spec.process.output) or "stderr of fe, above"
         loops = self._crashes >= CRASH_LOOP
         reason = "local replicas crash in a row" if loops else "a local replica ended and is started again"
         self._fleet.note(
-            "crash", reason, how=how, after_s=round(ran, 1), output=output, crashes=self._crashes, next_start_s=delay
-        )
+            "crash", reason, how=how, after_s=round(ran, 1), output=output, crashes=self._crashes,
+            next_start_s=round(max(0.0, self._spawn_after - now), 3),
+        )  # fmt: skip
 
     def _arm(self, now: float) -> None:
         if self._timer is not None:
@@ -308,7 +344,7 @@ class ProcessProvider(Provider):
         delay: float | None = None
         if any(instance.stage is Stage.DRAINING for instance in self._instances.values()):
             delay = POLL
-        elif now < self._spawn_after and len(self._live()) < self._count and not self._retiring:
+        elif now <= self._spawn_after and len(self._fresh()) < self._count and not self._retiring:
             delay = self._spawn_after - now + 0.001
         if delay is not None:
             self._timer = self._loop.call_later(delay, self._step)

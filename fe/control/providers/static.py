@@ -105,6 +105,9 @@ class StaticProvider(Provider):
     def on_change(self) -> None:
         self._step()
 
+    def holds(self, key: str) -> bool:
+        return key in self._present
+
     def retire(self) -> None:
         self._retired = True
         self._stop_tasks(set())
@@ -218,6 +221,7 @@ class StaticProvider(Provider):
             if ready or now >= self._deadline:
                 self._present[key] = Presence.DRAINING
                 self._fleet.drain(key)
+                self._fleet.note("drain", "off the list", replica=key, in_flight=self._fleet.in_flight(key))
 
     def _arm(self, delay: float | None) -> None:
         if self._timer is not None:
