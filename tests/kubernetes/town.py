@@ -1,0 +1,214 @@
+"""An emulated cluster in a thread of its own, whose pods answer HTTP on loopback addresses: for a real fe-serve.
+
+Owns: the thread and its loop, the model servers of the pods, and what a kubelet does to them: a pod that is deleted
+serves on for a moment, as one with a preStop hook does, then refuses connections, finishes what it has and is gone.
+Everything ends with the block.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import uvloop
+
+from tests.kubernetes.emulator import Emulator
+from tests.kubernetes.scene import PODS, install
+from tests.support.fe_process import free_port, wait_for
+
+T = TypeVar("T")
+Json = dict[str, Any]
+LINGER = 0.3  # seconds that a pod serves on after its deletion, as with a preStop hook
+GONE_AFTER = 0.8  # seconds until it is gone
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\nok"
+
+
+class ModelServer:
+    """One pod's server. Capacity is nobody's business here: every request takes `service` seconds."""
+
+    def __init__(self, town: Town, address: str) -> None:
+        self.town, self.address = town, address
+        self.busy = 0
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._idle: set[asyncio.StreamWriter] = set()
+        self._sock = socket.socket()
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._sock.bind((address, town.port))
+        self._sock.listen(256)
+        self._server: asyncio.Server | None = None
+        self._closing = False
+
+    async def run(self) -> None:
+        self._server = await asyncio.start_server(self._serve, sock=self._sock)
+        if self._closing:
+            self.close()
+
+    def close(self) -> None:
+        """Connections are refused, those without a request are ended."""
+        self._closing = True
+        if self._server is not None:
+            self._server.close()
+        for writer in self._idle:
+            writer.close()
+
+    def kill(self) -> None:
+        """Whatever it was doing."""
+        self.close()
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            while not self._closing:
+                self._idle.add(writer)
+                head = await reader.readuntil(b"\r\n\r\n")
+                self._idle.discard(writer)
+                self.town.served[self.address] += 1
+                self.busy += 1
+                length = next((line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), b":0")
+                await reader.readexactly(int(length.partition(b":")[2]))
+                await asyncio.sleep(self.town.service)
+                self.busy -= 1
+                if writer.is_closing():
+                    return
+                writer.write(ANSWER)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self._idle.discard(writer)
+            self._writers.discard(writer)
+            writer.close()
+
+
+class Town:
+    """Use it in a `with` block. `service`: seconds that a request takes."""
+
+    def __init__(self, service: float = 0.005) -> None:
+        self.service = service
+        self.port = free_port()
+        self.served: Counter[str] = Counter()  # requests by address
+        self.servers: dict[str, ModelServer] = {}
+        self.emulator: Emulator
+        self.prompt = True  # new pods run and are ready at once
+        self._loop = uvloop.new_event_loop()
+        self._numbers = iter(range(1, 60_000))
+        self._ready = threading.Event()
+        self._end: asyncio.Event
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Town:
+        self._thread.start()
+        assert self._ready.wait(20)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+    def do(self, work: Coroutine[Any, Any, T], limit: float = 20.0) -> T:
+        """Runs it on the cluster's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(limit)
+
+    def now(self, work: Callable[[], T]) -> T:
+        """Calls it on the cluster's loop."""
+
+        async def call() -> T:
+            return work()
+
+        return self.do(call())
+
+    def kubeconfig(self, folder: Path, user: str = "admin") -> str:
+        self.now(lambda: self.emulator.user(user))
+        return str(self.emulator.kubeconfig(folder / f"kubeconfig-{user}", user, namespace="models"))
+
+    # --- what happens in it ---
+
+    def create(self, *bodies: Json) -> None:
+        for body in bodies:
+            self.do(self.emulator.create(body))
+
+    def patch(self, path: str, patch: Json) -> None:
+        self.do(self.emulator.patch(path, patch))
+
+    def replicas(self, name: str = "m") -> int:
+        body = self.do(self.emulator.get(f"/apis/apps/v1/namespaces/models/deployments/{name}"))
+        return int(body["spec"]["replicas"])
+
+    def pods(self) -> dict[str, Json]:
+        """By name, those that run and are not being deleted."""
+        found = self.now(self.emulator.pods)
+        running = [pod for pod in found if pod["status"].get("podIP") and "deletionTimestamp" not in pod["metadata"]]
+        return {pod["metadata"]["name"]: pod for pod in running}
+
+    def delete(self, name: str) -> None:
+        self.do(self.emulator.delete(f"{PODS}/{name}"))
+
+    def ready(self, name: str, ready: bool) -> None:
+        self.now(lambda: self.emulator.nodes.ready("models", name, ready))
+
+    def wait_pods(self, count: int) -> dict[str, Json]:
+        wait_for(lambda: len(self.pods()) == count, f"{count} pods run")
+        return self.pods()
+
+    # --- inside ---
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._life())
+        self._loop.close()
+
+    async def _life(self) -> None:
+        self._end = asyncio.Event()
+        async with Emulator() as self.emulator:
+            await install(self.emulator)
+            self.emulator.nodes.stop_after = GONE_AFTER
+            self.emulator.nodes.run(self._begin)
+            self.emulator.store.listen(self._on_change)
+            self._ready.set()
+            await self._end.wait()
+            for server in self.servers.values():
+                server.kill()
+            for task in tuple(self._tasks):
+                task.cancel()
+            await asyncio.sleep(0.05)  # what was cancelled ends on the next turns of the loop
+
+    def _begin(self, _pod: Json) -> list[str] | None:
+        if not self.prompt:
+            return None
+        number = next(self._numbers)
+        address = f"127.2.{number // 250}.{number % 250 + 1}"
+        server = self.servers[address] = ModelServer(self, address)
+        self._spawn(server.run())
+        return [address]
+
+    def _on_change(self, change: Any) -> None:
+        if change.id != "pods":
+            return
+        address = change.last["status"].get("podIP")
+        server = self.servers.get(address)
+        if server is None:
+            return
+        if change.new is None:
+            server.kill()
+            del self.servers[address]
+        elif "deletionTimestamp" in change.new["metadata"] and "deletionTimestamp" not in change.old["metadata"]:
+            self._loop.call_later(LINGER, server.close)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
