@@ -90,7 +90,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="a minute for all: shows that it works, its figures are rough"
     )
-    parser.add_argument("--rounds", type=int, help="turns of each party (default 5, quick 1)")
+    parser.add_argument("--rounds", type=int, help="turns of each party (default 3, quick 1)")
     parser.add_argument("--seconds", type=float, help="of a turn (default 3, quick 1)")
     parser.add_argument("--only", nargs="+", choices=MODULES, metavar="NAME", help=f"of {', '.join(MODULES)}")
     parser.add_argument(
@@ -100,7 +100,7 @@ def _options() -> argparse.Namespace:
         "--document", action="store_true", help="measure nothing: write the report that is there into docs/"
     )
     options = parser.parse_args()
-    options.rounds = options.rounds or (1 if options.quick else 5)
+    options.rounds = options.rounds or (1 if options.quick else 3)
     options.seconds = options.seconds or (1.0 if options.quick else 3.0)
     return options
 

@@ -1,6 +1,6 @@
 """The last full report in docs/benchmarks.md: what stands there between two marks is written from report.json.
 
-Owns: that section and the few pictures it shows, in docs/images/. Never: measures.
+Owns: that section and the few pictures it shows, in docs/images/benchmarks/. Never: measures.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bench.report.text import markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs/benchmarks.md"
-IMAGES = ROOT / "docs/images"
+IMAGES = ROOT / "docs/images/benchmarks"
 SHOWN = ("cpu-bars", "latency_1000", "queue", "scaling", "lease_table-bars")
 SECTION = re.compile(r"(?<=<!-- report -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
@@ -25,11 +25,12 @@ def document(out: Path) -> str:
         raise ValueError("only a full run goes into the document: make bench")
     from bench.report.plots import draw
 
-    IMAGES.mkdir(exist_ok=True)
+    IMAGES.mkdir(parents=True, exist_ok=True)
     for old in IMAGES.glob("*.png"):
         old.unlink()
     images = {
-        module: [(title, f"images/{name}") for title, name in made] for module, made in draw(run, IMAGES, SHOWN).items()
+        module: [(title, f"images/benchmarks/{name}") for title, name in made]
+        for module, made in draw(run, IMAGES, SHOWN).items()
     }
     DOCUMENT.write_text(replace(DOCUMENT.read_text(), markdown(run, images, level=2)))
     return f"{DOCUMENT.relative_to(ROOT)} and {IMAGES.relative_to(ROOT)}/ are from {out / 'report.json'}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from fe.config import schema
 from fe.config.snapshot import build_snapshot
@@ -38,6 +38,9 @@ class DeploymentPlan:
         if self.scale is None:
             return self.count
         return max(self.scale.min_instances, min(count, self.scale.max_instances))
+
+
+ONLY_SHOWN: Final = 5.0  # seconds: where the number is fixed nothing is decided, and a look is for the status alone
 
 
 class Indexed(Protocol):
@@ -74,7 +77,7 @@ def _build_plan(
         drain_limit=max(config.drain_timeout, settings.request_timeout_ms / 1000 + 1),
         scale=_build_policy(deployment) if deployment.scales else None,
         stated=deployment.replica_count() if pods and not deployment.scales and not deployment.left_alone else None,
-        polling_interval=deployment.scale_settings.polling_interval,
+        polling_interval=deployment.scale_settings.polling_interval if deployment.scales else ONLY_SHOWN,
     )
 
 

@@ -99,7 +99,7 @@ async def connected(emulator: Emulator, folder: Path, user: str = "admin") -> As
 async def reflector(cluster: Cluster, seen: Seen, **options: Any) -> AsyncIterator[Reflector[Any]]:
     """A running Reflector of the pods of `models`, whose values are their labels' `v` and whether they are ending."""
     options = {"backoff": Pauses(), "on_sync": seen.on_sync, **options}
-    watching = Reflector(cluster, PODS, slim, seen.on_change, **options)
+    watching = Reflector(cluster, options.pop("path", PODS), slim, seen.on_change, **options)
     watching.start()
     try:
         yield watching

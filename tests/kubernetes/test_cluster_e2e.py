@@ -35,7 +35,8 @@ def fe(town, tmp_path, user="admin", workers=2, **more):
 def model(town, replicas=3, **spec):
     """An endpoint with one deployment, whose pods run at once."""
     target = {"port": town.port}
-    town.create(workload(replicas=replicas), online_endpoint(), online_deployment(target=target, **{"request_settings": PATIENT, **spec}))
+    served = online_deployment(target=target, **{"request_settings": PATIENT, **spec})
+    town.create(workload(replicas=replicas), online_endpoint(), served)
     town.wait_pods(replicas)
 
 
@@ -74,7 +75,8 @@ def load(process, clients=8):
 def test_a_model_is_found_scaled_up_and_down(town, tmp_path):
     town.service = 0.05
     with fe(town, tmp_path) as process:
-        assert process.client().exchange(b"GET /x HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n", "GET").status == 404
+        asked = b"GET /x HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"
+        assert process.client().exchange(asked, "GET").status == 404
         scale = {"max_instances": 6, "scale_down_delay": 1, "polling_interval": "200ms"}
         one = {**PATIENT, "max_concurrent_requests_per_instance": 1}
         model(town, 1, scale_settings=scale, request_settings=one)
@@ -189,7 +191,10 @@ def test_the_next_one_takes_over_and_a_leader_that_was_stopped_never_writes(town
                 others.wait_more(50)
             assert not running.failures, running.summary()
             assert not others.failures, others.summary()
-            wrote = {one.user for one in town.emulator.records[mark:] if one.path.endswith("/scale") and one.verb == "update"}
+            writes = [
+                one for one in town.emulator.records[mark:] if one.path.endswith("/scale") and one.verb == "update"
+            ]
+            wrote = {one.user for one in writes}
             assert wrote == {"two"}
             assert second.stop() == 0
             wait_for(lambda: leads(first), "released, so the other need not wait for its end", limit=2)
@@ -218,7 +223,8 @@ def model_without_servers(town, count):
             name = f"p{number}"
             labels = {"app": "m", "pod-template-hash": "5d4f7c6b9", "app.kubernetes.io/name": "m"}
             body = workload()["spec"]["template"]
-            pod = {"apiVersion": "v1", "kind": "Pod", **body, "metadata": {"name": name, "namespace": "models", "labels": labels}}
+            metadata = {"name": name, "namespace": "models", "labels": labels}
+            pod = {"apiVersion": "v1", "kind": "Pod", **body, "metadata": metadata}
             town.emulator._do("POST", "/api/v1/namespaces/models/pods", pod)
             town.emulator.nodes.running("models", name, [f"127.3.{number // 250}.{number % 250 + 1}"])
 

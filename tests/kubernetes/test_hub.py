@@ -272,19 +272,17 @@ async def test_the_status_of_objects(tmp_path):
         assert conditions(status)["Scaling"] == ("True", "FollowsLoad")
         assert conditions(status)["Conflict"] == ("False", "NoConflict")
         assert (status["endpoint"], status["desiredReplicas"], status["readyReplicas"]) == ("one", 1, 1)
-        status = await has(
-            s, "onlineendpoints/one", lambda one: conditions(one).get("Ready") == ("True", "Serving"), "ready"
-        )
+        serving = ("True", "Serving")
+        status = await has(s, "onlineendpoints/one", lambda one: conditions(one).get("Ready") == serving, "ready")
         assert (status["scoringPath"], status["traffic"]) == ("/api/v1/endpoint/one/score", {"m": 100})
         status = await has(s, "onlinedeployments/stray", lambda one: one.get("conditions"), "told")
         assert conditions(status)["Ready"] == ("False", "EndpointMissing")
         s.acquire(NAME, 2)
         status = await has(s, "onlinedeployments/m", lambda one: one.get("lastDecision"), "decided")
         assert status["lastDecision"]["desired"] == 3
-        hpa = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
-               "metadata": {"name": "h", "namespace": "models"},
-               "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "m"}, "maxReplicas": 9}}  # fmt: skip
-        await s.emulator.create(hpa)
+        spec = {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "m"}, "maxReplicas": 9}
+        hpa = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"}}
+        await s.emulator.create({**hpa, "spec": spec})
         status = await has(s, "onlinedeployments/m", lambda one: conditions(one)["Conflict"][0] == "True", "a conflict")
         assert conditions(status)["Scaling"] == ("False", "Conflict")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 
 import pytest
@@ -114,7 +115,7 @@ async def test_a_refusal_is_told_and_tried_again_later_and_later(code, tmp_path)
         s.acquire(NAME, 2)
         await eventually(lambda: len(s.writes()) >= 4, "tried again")
         times = [one.at for one in s.writes()]
-        pauses = [later - before for before, later in zip(times, times[1:], strict=False)]
+        pauses = [later - before for before, later in itertools.pairwise(times)]
         assert all(pause >= 0.1 * 2**number for number, pause in enumerate(pauses))
         assert len(s.events("refused")) >= 3
         await eventually(lambda: shown(s)["reason"].startswith(f"left alone: {code} "), "the reason is shown")
@@ -248,16 +249,18 @@ async def test_keda_counts_as_well(tmp_path):
     crd = {
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {"name": "scaledobjects.keda.sh"},
-        "spec": {"group": "keda.sh", "scope": "Namespaced", "names": {"plural": "scaledobjects", "kind": "ScaledObject"},
-                 "versions": [version]},
+        "spec": {
+            "group": "keda.sh", "scope": "Namespaced", "versions": [version],
+            "names": {"plural": "scaledobjects", "kind": "ScaledObject"},
+        },
     }  # fmt: skip
     async with cluster() as emulator:
         await emulator.create(crd)
         await emulator.settled()
         async with scene(tmp_path, in_file(**SCALED), emulator=emulator) as s:
             await begun(s)
-            value = {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": "k", "namespace": "models"},
-                     "spec": {"scaleTargetRef": {"name": "m"}}}  # fmt: skip
+            metadata, spec = {"name": "k", "namespace": "models"}, {"scaleTargetRef": {"name": "m"}}
+            value = {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": metadata, "spec": spec}
             await emulator.create(value)
             await eventually(lambda: s.events("conflict"), "it is told")
             assert "ScaledObject k" in deployment(s).barred

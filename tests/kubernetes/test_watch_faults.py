@@ -80,19 +80,58 @@ async def test_one_empty_list_is_not_believed(tmp_path, monkeypatch):
             assert len(asked(emulator, "list")) == 3
 
 
+@pytest.mark.parametrize("everywhere", [False, True])
 @on_loop
-async def test_an_empty_list_is_believed_when_a_second_one_confirms_it(tmp_path, monkeypatch):
+async def test_empty_lists_are_not_believed_while_what_they_lack_is_there(everywhere, tmp_path, monkeypatch):
     monkeypatch.setattr(watch, "CONFIRM_AFTER", 0.001)
     async with Emulator() as emulator, connected(emulator, tmp_path) as cluster:
         await filled(emulator, *"abc")
-        seen = Seen()
-        async with reflector(cluster, seen) as watching:
+        seen, pauses = Seen(), Pauses()
+        path = "/api/v1/pods" if everywhere else PODS
+        async with reflector(cluster, seen, path=path, labels="app=m", backoff=pauses) as watching:
             await eventually(lambda: watching.stale_for() == 0.0, "in sync")
-            emulator.faults.empty(times=2)
-            emulator.faults.expire(times=1)
+            empty = emulator.faults.empty()
+            forget(emulator)
             emulator.cut()
-            await eventually(lambda: seen.syncs == 2, "it has been listed anew")
-            assert (seen.names, len(asked(emulator, "list"))) == (set(), 3)
+            await eventually(lambda: pauses.asked > 8, "it has been asked again and again")
+            assert len(seen.changes) == 3
+            assert watching.trouble == "the list is empty, but a is there"
+            emulator.faults.remove(empty)
+            await eventually(lambda: watching.stale_for() == 0.0, "in sync again")
+            assert len(seen.changes) == 3
+
+
+@pytest.mark.parametrize("how", ["deleted", "relabelled", "deleted, and not to be asked for"])
+@on_loop
+async def test_an_empty_list_is_believed_when_all_is_gone(how, tmp_path, monkeypatch):
+    monkeypatch.setattr(watch, "CONFIRM_AFTER", 0.001)
+    async with Emulator() as emulator:
+        emulator.user("watcher", [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}])
+        user = "watcher" if "asked" in how else "admin"
+        async with connected(emulator, tmp_path, user) as cluster:
+            await filled(emulator, *"abc")
+            seen = Seen()
+            async with reflector(cluster, seen, labels="app=m") as watching:
+                await eventually(lambda: watching.stale_for() == 0.0, "in sync")
+                await emulator.away()
+                for name in "abc":
+                    if how == "relabelled":
+                        await emulator.patch(f"{PODS}/{name}", {"metadata": {"labels": {"app": "n"}}})
+                    else:
+                        await emulator.delete(f"{PODS}/{name}", grace=0)
+                forget(emulator)
+                await emulator.back()
+                await eventually(lambda: seen.syncs == 2, "it has been listed anew")
+                assert (seen.names, len(asked(emulator, "list"))) == (set(), 3)
+
+
+@pytest.mark.parametrize(
+    ("selector", "has"),
+    [("", True), ("app=m", True), ("app==m", True), ("app = m,tier", True), ("app=n", False), ("app!=m", True),
+     ("app in (n)", True), ("none=m", False)],
+)  # fmt: skip
+def test_labels_that_speak_against_an_object(selector, has):
+    assert watch._has_labels(pod("a"), selector) is has
 
 
 META = {"resourceVersion": "1"}

@@ -72,7 +72,8 @@ class ModelServer:
                 self._idle.discard(writer)
                 self.town.served[self.address] += 1
                 self.busy += 1
-                length = next((line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), b":0")
+                lines = head.lower().split(b"\r\n")
+                length = next((line for line in lines if line.startswith(b"content-length:")), b":0")
                 await reader.readexactly(int(length.partition(b":")[2]))
                 await asyncio.sleep(self.town.service)
                 self.busy -= 1
@@ -210,5 +211,3 @@ class Town:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-

@@ -101,7 +101,7 @@ def _claimed(hub: Hub) -> Iterator[Metric]:
         labels=["endpoint", "deployment"],
     )
     for name, provider in sorted(hub.providers.items()):
-        if provider.scales:
+        if provider.scales and not provider.retired:
             conflicts.add_metric(list(name.partition("/")[::2]), int(bool(provider.target.claims)))
     yield conflicts
 

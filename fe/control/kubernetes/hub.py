@@ -104,6 +104,7 @@ class Hub:
         self._led_since: float | None = None
         self._running = self._ending = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._yielding: asyncio.Task[None] | None = None
         self._recorder = Recorder(self)
         self._reporter = Reporter(self, router)
 
@@ -119,7 +120,7 @@ class Hub:
         self._ending = True
         self._drop_writes()
         if self.elector is not None:
-            self._spawn(self.elector.stop())
+            self._yielding = asyncio.get_running_loop().create_task(self.elector.stop())
 
     async def stop(self) -> None:
         """Gives the lead up and ends everything; within seconds."""
@@ -129,6 +130,8 @@ class Hub:
             task.cancel()
         try:
             async with asyncio.timeout(STOP_WITHIN):
+                if self._yielding is not None:
+                    await self._yielding
                 for one in (self.elector, self.siblings, *self.views.values()):
                     if one is not None:
                         await one.stop()

@@ -176,9 +176,11 @@ class Reflector(Generic[V]):
     async def _list(self) -> None:
         fresh, listed, version = await self._read()
         if not listed and self._store:
-            # One empty answer has been seen to come from servers that were starting: everything would be dropped.
+            # Servers that were starting have been seen to answer so: everything would be dropped.
             await asyncio.sleep(CONFIRM_AFTER)
             fresh, listed, version = await self._read()
+            if not listed:
+                await self._doubt()
         self._take(fresh)
         self._version, self._mute = version, 0
         self._current_at = self._clock()
@@ -196,6 +198,21 @@ class Reflector(Generic[V]):
                 return fresh, listed, version
             query["continue"] = more
         raise GarbledError(f"a list of more than {PAGES_MOST} pages")
+
+    async def _doubt(self) -> None:
+        """Raises GarbledError if an object that a list should have had is there, when it is asked for by its name."""
+        namespace, name = next(iter(self._store))
+        folder, _, plural = self._path.rpartition("/")
+        if namespace and "/namespaces/" not in folder:
+            folder = f"{folder}/namespaces/{namespace}"
+        try:
+            answer = await self._cluster.call("GET", f"{folder}/{plural}/{name}", timeout=LIST_WITHIN)
+        except ApiError as error:
+            if error.status in (403, 404):  # may not be asked; is gone
+                return
+            raise
+        if _has_labels(answer.body, self._query.get("labelSelector", "")):
+            raise GarbledError(f"the list is empty, but {name} is there")
 
     async def _read_page(self, query: dict[str, str], fresh: dict[Key, V]) -> tuple[int, str, str]:
         """Adds a page's values; number of objects, version, token of the next page. Its objects do not outlive it."""
@@ -325,6 +342,13 @@ def _meta(item: Any) -> dict[str, Any]:
     if not isinstance(meta, dict):
         raise GarbledError("an object without metadata")
     return meta
+
+
+def _has_labels(item: Any, selector: str) -> bool:
+    """Whether no "label=value" of the selector speaks against it; what else a selector may say is not understood."""
+    labels = _meta(item).get("labels") or {}
+    wanted = [] if "(" in selector else [part.partition("=") for part in selector.split(",") if "!" not in part]
+    return all(labels.get(label.strip()) == value.strip("= ") for label, equals, value in wanted if equals)
 
 
 def _key(item: Any) -> Key:
