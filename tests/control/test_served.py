@@ -106,6 +106,7 @@ def test_a_roll_out_under_load_loses_nothing() -> None:
 
 def test_a_killed_controller_leaves_local_replicas_alone() -> None:
     with serving(local("one"), workers=1) as fe:
+        wait_ready(fe, 2)
         before = local_pids(fe)
         with Load(lambda: Client(fe.address), 4) as load:
             load.wait_more(20)
