@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fe._core import REPLICA_DRAINING
 from fe.control.kubernetes.slim import Pod, read_claim, read_pod, read_selector, read_workload
+from fe.control.state import decode_legacy, load_state
 from tests.control.harness import eventually, on_loop
 from tests.kubernetes.scene import DEPLOYMENTS, PODS, addresses, in_file, scene, workload
 
@@ -160,6 +161,7 @@ async def test_a_successor_takes_the_records_up_by_address(tmp_path):
         slots = s.acquire(NAME, 3)
         index = s.world.plane.live()[NAME].index
         records = set(s.world.table.replicas(index))
+        await eventually(lambda: _left_behind(s).wanted[NAME] == 3, "the number is written down for a successor")
         await s.world.kill()
         await s.emulator.away()
         s.emulator.nodes.ready("models", second, False)
@@ -174,6 +176,10 @@ async def test_a_successor_takes_the_records_up_by_address(tmp_path):
             s.holder.release(slot)
         s.emulator.nodes.ready("models", second, True)
         await s.sees(NAME, {"127.1.0.1": "ready", "127.1.0.2": "ready"})
+
+
+def _left_behind(s):
+    return decode_legacy(load_state(s.world.state_fd))
 
 
 # --- what is read of objects ---
