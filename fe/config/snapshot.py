@@ -76,8 +76,15 @@ def _build_deployment(deployment: schema.Deployment, index: int, generation: int
         abandon_timeout_ms=settings.abandon_timeout_ms,
         retry_on_reset=settings.retry_on_reset,
         websocket=settings.websocket,
-        cold_start_timeout_ms=deployment.cold_start_timeout_ms,
+        cold_start_timeout_ms=deployment.cold_start_timeout_ms or _gap_ms(deployment),
     )
+
+
+def _gap_ms(deployment: schema.Deployment) -> int:
+    """How long requests wait while no replica is ready. That no pod is, for a moment, is nothing out of the ordinary:
+    they are replaced, one is all there is, the node is emptied; so it counts as waiting for a place."""
+    pods = isinstance(deployment.replicas, schema.KubernetesReplicas)
+    return deployment.request_settings.max_queue_wait_ms if pods else 0
 
 
 def snapshot_bytes(config: schema.RouterConfig) -> int:

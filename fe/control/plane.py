@@ -163,7 +163,7 @@ class ControlPlane:
         if config.kubernetes is not None:
             from fe.control.kubernetes.hub import Hub
 
-            self.hub = Hub(config.kubernetes, self, legacy)
+            self.hub = Hub(config.kubernetes, self, legacy, config)
 
     async def _take_up(self, config: RouterConfig, legacy: Legacy) -> None:
         self._link.send(model.ListReplicas())
@@ -229,7 +229,7 @@ class ControlPlane:
         needed = needs_ready(self.config, config)
         await self.reconciler.apply(
             build_plans(config),
-            lambda name: needed(name) and not (self.hub is not None and self.hub.found(name)),
+            lambda name: needed(name) and not (self.hub is not None and self.hub.served.found(name)),
             lambda deployments: encode_for_workers(config, deployments),
             commit,
         )

@@ -26,6 +26,9 @@ class ClusterLegacy(msgspec.Struct, frozen=True):
     files: bytes  # the configuration without them, encoded likewise
     namespace: str  # fe's own
     seen: tuple[str, ...]  # paths of the lists that had been seen whole
+    owners: dict[
+        str, tuple[str, str, str]
+    ] = {}  # "endpoint" or "endpoint/deployment" -> kind, namespace, name of its object
 
 
 class Legacy(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ the table and the API's HTTP are real. Every wait has a limit.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -171,3 +172,18 @@ async def scene(
         }
         made = await stack.enter_async_context(world(folder / "fe.yaml", config, LIMITS))
         yield Scene(emulator, made, folder)
+
+
+def conditions(status: Json) -> dict[str, tuple[str, str]]:
+    """Type -> status and reason."""
+    return {one["type"]: (one["status"], one["reason"]) for one in status.get("conditions", [])}
+
+
+async def has(s: Scene, path: str, condition: Callable[[Json], Any], why: str) -> Json:
+    """Waits until the status of an object of fe's own kinds is so, and returns it."""
+    for _ in range(1500):
+        status = await s.status(path)
+        if condition(status):
+            return status
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{why}: {status}")

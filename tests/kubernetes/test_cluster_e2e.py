@@ -8,6 +8,8 @@ import signal
 from collections import Counter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.kubernetes.scene import DEPLOYMENTS, OURS, QUICK, online_deployment, online_endpoint, workload
 from tests.kubernetes.town import Town
@@ -146,6 +148,55 @@ def test_a_rollout_and_pods_that_come_and_go_lose_nothing(town, tmp_path):
 def are(town, version):
     pods = town.pods().values()
     return len(pods) == 4 and {pod["metadata"]["labels"].get("v") for pod in pods} == {version}
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["delete", "unready", "ready", "scale", "rollout", "pause"]), st.integers(0, 5)),
+    min_size=1,
+    max_size=12,
+)
+
+
+def test_in_any_order_under_traffic(town, tmp_path):
+    """Also with no pod ready at all for a moment: then requests wait."""
+    with fe(town, tmp_path) as process:
+        model(town, 3)
+        wait_ready(process, town)
+        with load(process, 6) as running:
+
+            @settings(max_examples=12, deadline=None)
+            @given(steps=STEPS)
+            def play(steps):
+                left = set()
+                for what, number in steps:
+                    left |= one_step(town, running, what, number)
+                for number in range(10):
+                    town.act("ready", number)
+                wait_ready(process, town)
+                running.wait_more(20)
+                wait_for(lambda: all(is_left(process, address) for address in left), "drained, and empty")
+                before = {address: town.served[address] for address in left}
+                running.wait_more(50)
+                assert {address: town.served[address] for address in left} == before
+                assert not running.failures, running.summary()
+
+            play()
+        process.wait_idle()
+
+
+def one_step(town, running, what, number):
+    """Addresses of pods that are to get nothing any more."""
+    if what == "pause":
+        running.wait_more(number)
+    elif what == "scale":
+        town.patch(f"{DEPLOYMENTS}/m/scale", {"spec": {"replicas": max(1, number)}})
+    elif what == "rollout":
+        template = {"metadata": {"labels": {"app": "m", "v": str(number)}}}
+        town.patch(f"{DEPLOYMENTS}/m", {"spec": {"template": template}})
+    else:
+        address = town.act(what, number)
+        return {address} if address and what == "delete" else set()
+    return set()
 
 
 # --- processes ---

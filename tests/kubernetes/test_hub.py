@@ -20,11 +20,12 @@ from tests.control.world import world
 from tests.kubernetes.emulator import Emulator
 from tests.kubernetes.scene import (
     DEPLOYMENTS,
-    EVENTS,
     OURS,
     PODS,
     addresses,
     cluster,
+    conditions,
+    has,
     in_file,
     install,
     online_deployment,
@@ -40,20 +41,6 @@ LEASE = "/apis/coordination.k8s.io/v1/namespaces/models/leases/fe"
 
 def served(s):
     return sorted(s.world.plane.live())
-
-
-def conditions(status):
-    return {one["type"]: (one["status"], one["reason"]) for one in status.get("conditions", [])}
-
-
-async def has(s, path, condition, why):
-    """Polls an object's status."""
-    for _ in range(1500):
-        status = await s.status(path)
-        if condition(status):
-            return status
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"{why}: {status}")
 
 
 def shares(s, name="one"):
@@ -84,7 +71,7 @@ async def test_objects_come_and_change_and_go(tmp_path):
 
 
 def problems(s):
-    return s.world.plane.hub.problems
+    return s.world.plane.hub.served.problems
 
 
 @on_loop
@@ -105,7 +92,7 @@ async def test_a_plain_deployment_without_any_definition(tmp_path):
 async def test_definitions_that_come_later(tmp_path):
     async with Emulator() as emulator, scene(tmp_path, in_file("filed", "two"), emulator=emulator) as s:
         emulator.nodes.run(addresses())
-        await eventually(lambda: s.world.plane.hub.settled, "nothing is there")
+        await eventually(lambda: s.world.plane.hub.served.settled, "nothing is there")
         await install(emulator)
         await emulator.create(workload())
         await emulator.create(online_endpoint())
@@ -153,7 +140,7 @@ async def test_traffic_waits_for_a_ready_replica_and_nothing_else_does(tmp_path)
         await eventually(lambda: served(s) == ["one/blue", "one/green"], "served")
         await eventually(lambda: s.world.plane.live()["one/blue"].load.ready, "blue is ready")
         await s.emulator.patch(f"{OURS}/onlineendpoints/one", {"spec": {"traffic": {"blue": 20, "green": 80}}})
-        await eventually(lambda: s.world.plane.hub.waiting == {"one": ["green"]}, "green is waited for")
+        await eventually(lambda: s.world.plane.hub.served.waiting == {"one": ["green"]}, "green is waited for")
         await s.leads()
         status = await has(
             s, "onlineendpoints/one", lambda one: conditions(one).get("Ready", ("", ""))[1] == "Progressing", "told"
@@ -233,7 +220,7 @@ async def test_a_successor_serves_what_was_found_while_the_cluster_is_away(tmp_p
         hub = s.world.plane.hub
         await eventually(lambda: hub.views["models"].reflectors["onlineendpoints"].trouble, "it may not be seen")
         await eventually(lambda: hub.views["models"].reflectors["pods"].synced, "others may")
-        assert not hub.settled
+        assert not hub.served.settled
         assert served(s) == [NAME], "what cannot be seen now was there"
         s.emulator.faults.clear()
         await s.emulator.delete(f"{OURS}/onlinedeployments/m")
@@ -241,10 +228,38 @@ async def test_a_successor_serves_what_was_found_while_the_cluster_is_away(tmp_p
 
 
 @on_loop
+async def test_what_is_wrong_is_served_as_before_also_by_a_successor(tmp_path):
+    async with scene(tmp_path) as s:
+        s.emulator.nodes.run(addresses())
+        await s.emulator.create(workload())
+        await s.emulator.create(online_endpoint(max_queue_length=77, traffic={"m": 100}))
+        await s.emulator.create(online_deployment())
+        await s.emulator.create(workload("rents", port=8080))
+        await eventually(lambda: served(s) == [NAME, "rents/rents"], "served")
+        before = s.world.plane.config
+        both = {"spec": {"scale_settings": {"min_instances": 9, "max_instances": 2}}}
+        await s.emulator.patch(f"{OURS}/onlinedeployments/m", both)
+        await s.emulator.patch(
+            f"{OURS}/onlineendpoints/one", {"spec": {"keys": {"primary": "file:/none"}, "auth_mode": "key"}}
+        )
+        wrong = {"inference.fe-router.io/port": "many"}
+        await s.emulator.patch(f"{DEPLOYMENTS}/rents", {"metadata": {"annotations": wrong}})
+        await eventually(lambda: len({one.partition(":")[0] for one in problems(s)}) == 3, "all three are wrong")
+        assert s.world.plane.config == before
+        await s.world.kill()
+        await s.world.start(restarted=True)
+        await eventually(lambda: s.world.plane.hub.served.merged, "seen again")
+        await eventually(lambda: len({one.partition(":")[0] for one in problems(s)}) == 3, "and still wrong")
+        assert s.world.plane.config == before
+        await s.emulator.delete(f"{OURS}/onlinedeployments/m")
+        await eventually(lambda: served(s) == ["rents/rents"], "gone is gone")
+
+
+@on_loop
 async def test_a_change_that_cannot_be_carried_out_is_tried_again(tmp_path, monkeypatch):
     monkeypatch.setattr(hub_module, "RETRY", 0.1)
     async with scene(tmp_path) as s:
-        await eventually(lambda: s.world.plane.hub.settled, "seen")
+        await eventually(lambda: s.world.plane.hub.served.settled, "seen")
         table = s.world.table
         filled = [table.add_deployment(f"x/{number}", 1, 1)[0] for number in range(table.limits.deployments)]
         await s.emulator.create(workload("rents", port=8080))
@@ -253,73 +268,6 @@ async def test_a_change_that_cannot_be_carried_out_is_tried_again(tmp_path, monk
         for index in filled:
             table.remove_deployment(index)
         await eventually(lambda: served(s) == ["rents/rents"], "room again")
-
-
-# --- status ---
-
-
-@on_loop
-async def test_the_status_of_objects(tmp_path):
-    async with scene(tmp_path) as s:
-        s.emulator.nodes.run(addresses())
-        await s.emulator.create(workload())
-        await s.emulator.create(online_endpoint())
-        await s.emulator.create(online_deployment(scale_settings={"max_instances": 4}))
-        await s.emulator.create(online_deployment("stray", "none", target={"deployment": "other"}))
-        status = await has(
-            s, "onlinedeployments/m", lambda one: conditions(one).get("Ready") == ("True", "Serving"), "ready"
-        )
-        assert conditions(status)["Scaling"] == ("True", "FollowsLoad")
-        assert conditions(status)["Conflict"] == ("False", "NoConflict")
-        assert (status["endpoint"], status["desiredReplicas"], status["readyReplicas"]) == ("one", 1, 1)
-        serving = ("True", "Serving")
-        status = await has(s, "onlineendpoints/one", lambda one: conditions(one).get("Ready") == serving, "ready")
-        assert (status["scoringPath"], status["traffic"]) == ("/api/v1/endpoint/one/score", {"m": 100})
-        status = await has(s, "onlinedeployments/stray", lambda one: one.get("conditions"), "told")
-        assert conditions(status)["Ready"] == ("False", "EndpointMissing")
-        s.acquire(NAME, 2)
-        status = await has(s, "onlinedeployments/m", lambda one: one.get("lastDecision"), "decided")
-        assert status["lastDecision"]["desired"] == 3
-        spec = {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "m"}, "maxReplicas": 9}
-        hpa = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"}}
-        await s.emulator.create({**hpa, "spec": spec})
-        status = await has(s, "onlinedeployments/m", lambda one: conditions(one)["Conflict"][0] == "True", "a conflict")
-        assert conditions(status)["Scaling"] == ("False", "Conflict")
-
-
-@on_loop
-async def test_a_status_that_is_right_is_not_written_and_a_refused_one_not_often(tmp_path):
-    async with scene(tmp_path) as s:
-        refuse = s.emulator.faults.status(403, path="/status")
-        await s.emulator.create(online_endpoint())
-        await eventually(lambda: refuse.hits, "tried")
-        await asyncio.sleep(1)
-        assert refuse.hits <= 2
-        s.emulator.faults.remove(refuse)
-        await has(s, "onlineendpoints/one", lambda one: one.get("conditions"), "written")
-        before = len(statuses(s))
-        await asyncio.sleep(1.5)
-        assert len(statuses(s)) == before
-
-
-def statuses(s):
-    return [one for one in s.emulator.records if one.path.endswith("/status") and one.verb == "patch"]
-
-
-@on_loop
-async def test_only_the_leader_writes_status_and_events(tmp_path):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    async with cluster() as emulator, scene(tmp_path / "a", emulator=emulator) as first:
-        await first.leads()
-        emulator.user("second")
-        async with scene(tmp_path / "b", emulator=emulator, user="second", identity="fe-1") as second:
-            await emulator.create(online_endpoint())
-            await eventually(lambda: len(second.world.snapshot.endpoints) == 1, "it serves as well")
-            await has(first, "onlineendpoints/one", lambda one: one.get("conditions"), "written")
-            await asyncio.sleep(0.6)
-            wrote = {one.user for one in emulator.records if one.verb in ("patch", "create")}
-            assert wrote == {"admin"}
 
 
 # --- life ---
@@ -357,7 +305,7 @@ async def test_what_is_shown_is_as_described(tmp_path):
         assert (shown["leading"], shown["leader"], shown["namespace"]) == (True, "fe-0", "models")
         text = render(build_registry(TableCollector(s.world.plane))).decode()
         assert "fe_kubernetes_leader 1.0" in text
-        assert 'fe_kubernetes_seconds_since_sync{kind="pods"} 0.0' in text
+        assert 'fe_kubernetes_sync_age_seconds{kind="pods"} 0.0' in text
         assert 'fe_kubernetes_list_calls_total{kind="pods"}' in text
         assert [event["reason"] for event in s.events("leader")] == ["this front-end scales from now on"]
 
@@ -368,29 +316,6 @@ async def test_without_a_cluster_nothing_of_it_is_there(tmp_path):
         assert w.plane.hub is None
         assert build_status(w.plane)["kubernetes"] is None
         assert "fe_kubernetes" not in render(build_registry(TableCollector(w.plane))).decode()
-
-
-@on_loop
-async def test_many_events_become_few(tmp_path):
-    async with scene(tmp_path, in_file()) as s:
-        await s.emulator.create(workload())
-        await s.leads()
-        for number in range(50):
-            s.world.plane.events.add("scale", "because", deployment=NAME, before=number, after=number + 1)
-        await eventually(
-            lambda: any(one.verb == "create" and "events" in one.path for one in s.emulator.records), "told"
-        )
-        s.world.plane.events.add("refused", "x" * 3000, deployment=NAME, figures={"why": "y"})
-        for _ in range(500):
-            events = (await s.emulator.get(EVENTS))["items"]
-            if len(events) == 2:
-                break
-            await asyncio.sleep(0.01)
-        assert {one["reason"] for one in events} == {"ScaledUp", "ScaleRefused"}
-        assert all(len(one["note"].encode()) <= 1024 for one in events)
-        assert next(one["note"] for one in events if one["reason"] == "ScaledUp").startswith(
-            "from 49 to 50 replicas: because (50 times"
-        )
 
 
 def test_times_of_the_election_that_cannot_be_are_refused_with_the_file(tmp_path):

@@ -149,15 +149,30 @@ class Town:
 
     def pods(self) -> dict[str, Json]:
         """By name, those that run and are not being deleted."""
-        found = self.now(self.emulator.pods)
-        running = [pod for pod in found if pod["status"].get("podIP") and "deletionTimestamp" not in pod["metadata"]]
-        return {pod["metadata"]["name"]: pod for pod in running}
+        return {pod["metadata"]["name"]: pod for pod in self.now(self.emulator.pods) if _runs(pod)}
 
     def delete(self, name: str) -> None:
         self.do(self.emulator.delete(f"{PODS}/{name}"))
 
     def ready(self, name: str, ready: bool) -> None:
         self.now(lambda: self.emulator.nodes.ready("models", name, ready))
+
+    def act(self, what: str, number: int) -> str | None:
+        """Deletes one of the pods that run, or turns its probe ("ready", "unready"); its address, if there was one."""
+
+        async def work() -> str | None:
+            running = [pod for pod in self.emulator.pods() if _runs(pod)]
+            if not running:
+                return None
+            pod = running[number % len(running)]
+            name = pod["metadata"]["name"]
+            if what == "delete":
+                await self.emulator.delete(f"{PODS}/{name}")
+            else:
+                self.emulator.nodes.ready("models", name, what == "ready")
+            return str(pod["status"]["podIP"])
+
+        return self.do(work())
 
     def wait_pods(self, count: int) -> dict[str, Json]:
         wait_for(lambda: len(self.pods()) == count, f"{count} pods run")
@@ -211,3 +226,7 @@ class Town:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _runs(pod: Json) -> bool:
+    return "podIP" in pod["status"] and "deletionTimestamp" not in pod["metadata"]

@@ -114,9 +114,9 @@ class Recorder:
         if provider is None:
             return None
         namespace, name = provider.target.key
-        ref = self._hub.merged and self._hub.merged.deployments.get(event.deployment or "")
+        ref = self._hub.served.merged and self._hub.served.merged.deployments.get(event.deployment or "")
         if isinstance(ref, Ref) and ref.kind != "Deployment":
-            value = self._hub.value_of(ref)
+            value = self._hub.served.value_of(ref)
             uid = "" if value is None else value["metadata"]["uid"]
             return _reference(f"{GROUP}/{VERSION}", ref, uid)
         workload = provider.target.workload

@@ -70,8 +70,8 @@ def collect(hub: Hub) -> Iterator[Metric]:
     members = () if hub.siblings is None else hub.siblings.members
     yield GaugeMetricFamily("fe_kubernetes_siblings", "Front-ends in the cluster, this one included.", len(members))
     stale = GaugeMetricFamily(
-        "fe_kubernetes_seconds_since_sync",
-        "Since a kind of objects was last seen as it is, the longest of all namespaces; +Inf: never yet.",
+        "fe_kubernetes_sync_age_seconds",
+        "Since a kind of objects was last seen as it is, the longest of all namespaces; +Inf: not yet.",
         labels=["kind"],
     )
     for kind, seconds in sorted(_staleness(hub).items()):
@@ -139,7 +139,7 @@ def show(hub: Hub) -> dict[str, Any]:
             for name, provider in hub.providers.items()
             if provider.scales and provider.target.claims
         },
-        "problems": hub.problems,
-        "waiting": hub.waiting,
+        "problems": hub.served.problems,
+        "waiting": hub.served.waiting,
         "scale_writes": dict(hub.writes),
     }  # fmt: skip

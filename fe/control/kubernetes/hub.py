@@ -22,20 +22,17 @@ from typing import Any, Final, Protocol
 from prometheus_client.core import Metric
 
 from fe.config import schema
-from fe.config.snapshot import decode_config
 from fe.control.deployment import Deployment
 from fe.control.events import Events
 from fe.control.kubernetes import figures
 from fe.control.kubernetes.client import AccessError
 from fe.control.kubernetes.election import Elector, NotLeadingError, Timing
 from fe.control.kubernetes.events import Recorder
-from fe.control.kubernetes.merging import Merged, merge
-from fe.control.kubernetes.objects import Ref
 from fe.control.kubernetes.pods import PodsProvider
-from fe.control.kubernetes.reporter import PLURALS, Reporter
+from fe.control.kubernetes.reporter import Reporter
+from fe.control.kubernetes.served import Served
 from fe.control.kubernetes.siblings import Siblings
 from fe.control.kubernetes.targets import Bar, Target
-from fe.control.kubernetes.transition import hold_back
 from fe.control.kubernetes.view import EVERYWHERE, View
 from fe.control.kubernetes.watch import Backoff, Key
 from fe.control.plan import DeploymentPlan
@@ -72,13 +69,17 @@ class Router(Protocol):
 
 
 class Hub:
-    """Everything that fe has to do with one cluster. `legacy`: what a former controller knew of it."""
+    """Everything that fe has to do with one cluster.
+
+    legacy, former: what a former controller knew of it, and the configuration that it served.
+    """
 
     def __init__(
         self,
         settings: schema.Kubernetes,
         router: Router,
         legacy: ClusterLegacy | None = None,
+        former: schema.RouterConfig | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         election = settings.election
@@ -89,18 +90,14 @@ class Hub:
         self.views: dict[str, View] = {}
         self.targets: dict[Key, Target] = {}
         self.providers: dict[str, PodsProvider] = {}
-        self.merged: Merged | None = None
-        self.problems: list[str] = []  # of objects
-        self.waiting: dict[str, list[str]] = {}  # by endpoint: deployments that are to get traffic once they are ready
+        self.served = Served(self.views, self.is_ready, legacy, former)
         self.writes: Counter[str] = Counter()
         self.elector: Elector | None = None
         self.siblings: Siblings | None = None
         self.started = time.monotonic()
         self._router = router
-        self._legacy = legacy
         self._timing = Timing(election.duration, election.renew_deadline, election.retry)
         self._changed = asyncio.Event()
-        self._taken = False  # the objects, once
         self._led_since: float | None = None
         self._running = self._ending = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -173,18 +170,17 @@ class Hub:
 
     async def _follow(self) -> None:
         """Every change of objects becomes one of the configuration, as soon as everything is known."""
-        while not self.settled:
+        while not self.served.settled:
             await asyncio.sleep(SETTLE_POLL)
         self._changed.set()
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(WAITING_LOOK if self.waiting else None):
+                async with asyncio.timeout(WAITING_LOOK if self.served.waiting else None):
                     await self._changed.wait()
                     await asyncio.sleep(DEBOUNCE)
             self._changed.clear()
             try:
                 await self._router.follow_cluster()
-                self._taken = True
                 self._forget()
             except ConfigError as error:
                 log.error("a change in the cluster cannot be carried out", reason=error)
@@ -218,43 +214,19 @@ class Hub:
     # --- objects and the configuration ---
 
     @property
-    def settled(self) -> bool:
-        """Everything has been seen, or cannot be: what is not there does not exist."""
-        return bool(self.views) and all(view.settled for view in self.views.values())
-
-    @property
     def unknown(self) -> str:
         """Why fe cannot say yet which models there are; "" when it can, or has waited long enough."""
-        if self._taken or self._legacy is not None or time.monotonic() > self.started + KNOWN_WITHIN:
+        if self.served.known or time.monotonic() > self.started + KNOWN_WITHIN:
             return ""
         return "the cluster's models are not known yet"
 
-    def combined(self, base: schema.RouterConfig, applied: schema.RouterConfig | None) -> schema.RouterConfig:
-        """What the files say, with the objects beside it. Raises ConfigError while that cannot be known.
-
-        applied: what is served now; as long as the objects are not known after a restart, it stays.
-        """
-        if not self.settled:
-            if self._legacy is None or applied is None:
-                return base
-            if base != decode_config(self._legacy.files):
-                raise ConfigError(["the cluster has not been seen since the controller's restart: its models would go"])
-            return applied
-        self._legacy = None
-        views = self.views.values()
-        endpoints = [one for view in views for one in view.endpoints.values()]
-        deployments = [one for view in views for one in (*view.deployments.values(), *view.plain())]
-        self.merged = merge(base, endpoints, deployments, self.namespace)
-        self._tell_problems(self.merged)
-        config, self.waiting = hold_back(applied, self.merged.config, self.merged.deployments, self.is_ready)
-        return config
+    def combined(self, files: schema.RouterConfig, applied: schema.RouterConfig | None) -> schema.RouterConfig:
+        """As `Served.combine`."""
+        return self.served.combine(files, applied, self.namespace)
 
     def legacy(self, files: bytes) -> ClusterLegacy:
-        """What a successor has to know of the cluster. files: the configuration of the files, encoded."""
-        if self._legacy is not None:
-            return self._legacy
-        seen = [view.paths[kind] for view in self.views.values() for kind, one in view.reflectors.items() if one.synced]
-        return ClusterLegacy(files, self.namespace, tuple(seen))
+        """As `Served.legacy`."""
+        return self.served.legacy(files, self.namespace)
 
     def read_again(self) -> None:
         """Files that objects refer to may have changed."""
@@ -266,20 +238,6 @@ class Hub:
         """What is served now."""
         return self._router.config
 
-    def values(self, kind: str) -> Iterator[tuple[Ref, Mapping[str, Any]]]:
-        """The objects of one of fe's own kinds, as they stand in the cluster."""
-        for view in self.views.values():
-            for key, held in view.held(PLURALS[kind]).items():
-                yield Ref(kind, *key), held.value
-
-    def value_of(self, ref: Ref) -> Mapping[str, Any] | None:
-        """One of them."""
-        return next((value for one, value in self.values(ref.kind) if one == ref), None)
-
-    def found(self, name: str) -> bool:
-        """The deployment is one that the cluster has brought."""
-        return self.merged is not None and name in self.merged.deployments
-
     def is_ready(self, name: str) -> bool:
         """A deployment has a replica that serves."""
         deployment = self._router.live().get(name)
@@ -288,13 +246,6 @@ class Hub:
     def on_objects(self) -> None:
         """What is to be served may have changed."""
         self._changed.set()
-
-    def _tell_problems(self, merged: Merged) -> None:
-        found = sorted(str(problem) for problems in merged.problems.values() for problem in problems)
-        for problem in found:
-            if problem not in self.problems:
-                log.warning("an object is not served as it says", problem=problem)
-        self.problems = found
 
     # --- pods ---
 
@@ -322,8 +273,8 @@ class Hub:
         name = EVERYWHERE if EVERYWHERE in searched else namespace
         view = self.views.get(name)
         if view is None:
-            known = () if self._legacy is None else self._legacy.seen
-            view = self.views[name] = View(self.cluster, name, self, known, objects=name in searched)
+            known, objects = self.served.paths, name in searched
+            view = self.views[name] = View(self.cluster, name, self, known, self.served.heritage, objects=objects)
             if self._running:
                 view.start()
         return view

@@ -27,6 +27,7 @@ from fe.control.kubernetes.object_status import (
     endpoint_patch,
 )
 from fe.control.kubernetes.objects import GROUP, VERSION, Problem, Ref
+from fe.control.kubernetes.served import PLURALS
 from fe.control.kubernetes.watch import Backoff
 from fe.control.scaler import Track
 from fe.log import logger
@@ -42,7 +43,6 @@ FIGURES_EVERY: Final = 15.0  # likewise, where only figures differ
 AT_ONCE: Final = 20  # writes at one look
 WRITE_WITHIN: Final = 5.0
 MERGE: Final = "application/merge-patch+json"
-PLURALS: Final = {"OnlineEndpoint": "onlineendpoints", "OnlineDeployment": "onlinedeployments"}
 
 
 class Router(Protocol):
@@ -75,7 +75,7 @@ class Reporter:
         """For as long as it is not cancelled."""
         while True:
             await asyncio.sleep(LOOK)
-            if self._hub.leading and self._hub.merged is not None:
+            if self._hub.leading and self._hub.served.merged is not None:
                 try:
                     await self._round()
                 except Exception:
@@ -116,16 +116,16 @@ class Reporter:
 
     def _patches(self, now: str) -> Iterator[tuple[Ref, Patch | None]]:
         hub = self._hub
-        merged = hub.merged
+        merged = hub.served.merged
         assert merged is not None
         endpoints = {ref: name for name, ref in merged.endpoints.items()}
         deployments = {ref: name for name, ref in merged.deployments.items()}
         served = {endpoint.name: endpoint for endpoint in hub.applied.endpoints} if hub.applied is not None else {}
-        for ref, value in hub.values("OnlineEndpoint"):
+        for ref, value in hub.served.values("OnlineEndpoint"):
             problems = merged.problems.get(ref, ())
             endpoint = served.get(endpoints.get(ref, ""))
             yield ref, endpoint_patch(value, self._endpoint(endpoint), self._waits(ref, endpoint, problems), now)
-        for ref, value in hub.values("OnlineDeployment"):
+        for ref, value in hub.served.values("OnlineDeployment"):
             yield ref, self._deployment(ref, value, deployments.get(ref, ""), now)
 
     def _endpoint(self, endpoint: schema.Endpoint | None) -> EndpointStatus:
@@ -142,12 +142,13 @@ class Reporter:
 
     def _waits(self, ref: Ref, endpoint: schema.Endpoint | None, problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
         """The problems, and that traffic does not go yet where the object says."""
-        names = self._hub.waiting.get(endpoint.name, ()) if endpoint is not None else ()
+        names = self._hub.served.waiting.get(endpoint.name, ()) if endpoint is not None else ()
         text = f"no replica of {' and '.join(names)} is ready yet; until then traffic goes where it went"
         return (*problems, Problem(ref, "spec.traffic", "Progressing", text)) if names else problems
 
     def _deployment(self, ref: Ref, value: Mapping[str, Any], name: str, now: str) -> Patch | None:
-        problems = self._hub.merged.problems.get(ref, ()) if self._hub.merged is not None else ()
+        merged = self._hub.served.merged
+        problems = () if merged is None else merged.problems.get(ref, ())
         deployment, provider = self._router.live().get(name), self._hub.providers.get(name)
         if deployment is None or provider is None:
             scaling = Verdict(False, "NotServed", "it is not served")

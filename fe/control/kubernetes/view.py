@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from fe.control.kubernetes.client import Cluster
+from fe.control.kubernetes.heritage import Heritage
 from fe.control.kubernetes.objects import (
     GROUP,
     VERSION,
@@ -57,16 +58,28 @@ class View:
     """One namespace; "*": all of them."""
 
     def __init__(
-        self, cluster: Cluster, namespace: str, listener: Listener, known: Collection[str], *, objects: bool
+        self,
+        cluster: Cluster,
+        namespace: str,
+        listener: Listener,
+        known: Collection[str],
+        heritage: Heritage,
+        *,
+        objects: bool,
     ) -> None:
-        """objects: models are looked for here; else only pods that a file names."""
+        """objects: models are looked for here; else only pods that a file names.
+
+        known, heritage: paths that a former controller had seen, and what it served.
+        """
         self.namespace = namespace
         self.objects = objects
         self._listener = listener
-        self._known = known  # paths that a former controller had seen
+        self._known = known
+        self._heritage = heritage
         self._claims: dict[tuple[str, Key], Claim] = {}
         self.endpoints: dict[Key, EndpointObject] = {}  # as they are served
         self.deployments: dict[Key, DeploymentObject] = {}
+        self.plain: dict[Key, DeploymentObject] = {}  # Deployments that are models by their labels
         self.paths: dict[str, str] = {}  # by the kind's name in a path, as reflectors are
         self.reflectors: dict[str, Reflector[Any]] = {}
 
@@ -133,11 +146,6 @@ class View:
             self.endpoints[key] = kept(read_online_endpoint(held.value), self.endpoints.get(key))
         self._listener.on_objects()
 
-    def plain(self) -> list[DeploymentObject]:
-        """Deployments that are models by their labels."""
-        found = self.workloads.store.values() if self.objects else ()
-        return [one.plain for one in found if one.plain is not None]
-
     def fill(self, target: Target) -> None:
         """All that is known about a target that has just come about."""
         target.claims = self.claims_on(target.key)
@@ -164,19 +172,27 @@ class View:
             self.endpoints.pop(key, None)
         elif old is None or old.read != new.read:
             assert isinstance(new.read, EndpointObject)
-            self.endpoints[key] = kept(new.read, self.endpoints.get(key))
+            former = self.endpoints.get(key) or self._heritage.get(new.read.ref)
+            self.endpoints[key] = kept(new.read, former if isinstance(former, EndpointObject) else None)
         else:
             return  # its status
         self._listener.on_objects()
 
     def _on_deployment(self, key: Key, old: Held | None, new: Held | None) -> None:
-        if new is None:
-            self.deployments.pop(key, None)
-        elif old is None or old.read != new.read:
-            assert isinstance(new.read, DeploymentObject)
-            self.deployments[key] = _kept(new.read, self.deployments.get(key))
+        read = None if new is None else new.read
+        if (None if old is None else old.read) != read:
+            assert not isinstance(read, EndpointObject)
+            self._put(self.deployments, key, read)
+
+    def _put(self, into: dict[Key, DeploymentObject], key: Key, read: DeploymentObject | None) -> None:
+        """What it was before holds on where it is wrong now, beside the new problems: as `objects.kept`."""
+        if read is None:
+            into.pop(key, None)
         else:
-            return
+            former = into.get(key) or self._heritage.get(read.ref)
+            into[key] = read
+            if read.deployment is None and isinstance(former, DeploymentObject) and former.deployment is not None:
+                into[key] = dataclasses.replace(former, problems=read.problems, notes=read.notes)
         self._listener.on_objects()
 
     def _on_workload(self, key: Key, old: Workload | None, new: Workload | None) -> None:
@@ -184,7 +200,7 @@ class View:
         if target is not None and target.on_workload(new):
             self._gather(target)
         if self.objects and (old and old.plain) != (new and new.plain):
-            self._listener.on_objects()
+            self._put(self.plain, key, None if new is None else new.plain)
 
     def _gather(self, target: Target) -> None:
         for (namespace, _), pod in self.pods.store.items():
@@ -214,13 +230,6 @@ class View:
             if target is not None:
                 target.claims = self.claims_on(target.key)
                 target.tell()
-
-
-def _kept(read: DeploymentObject, former: DeploymentObject | None) -> DeploymentObject:
-    """As `objects.kept`: what it was before holds on, beside the new problems."""
-    if read.deployment is not None or former is None or former.deployment is None:
-        return read
-    return dataclasses.replace(former, problems=read.problems, notes=read.notes)
 
 
 def _slim(value: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -6,7 +6,8 @@ Never: what the objects mean (`reduce` makes each as small as it is needed), a c
 While the server is away the store stays as it was. Attempts are apart by Backoff's delays: between 1.5 and 3 s once
 five have failed in a row (5 and 10 s where the server says that it will not answer), so that it is asked at most
 5 + T / 1.5 times in T seconds and found again within 3. An attempt is a watch; a list precedes it when there is no
-version to go on from, the version is too old, or MUTE_MOST watches in a row brought nothing.
+version to go on from, the version is too old, or MUTE_MOST watches in a row brought nothing. (aiohttp repeats a GET
+once whose connection breaks before it is answered; that is not counted.)
 """
 
 from __future__ import annotations
@@ -165,9 +166,13 @@ class Reflector(Generic[V]):
 
     def _note(self, error: Exception | None) -> None:
         trouble = "" if error is None else str(error)
-        if trouble and trouble != self._trouble:
+        if trouble == self._trouble:
+            return
+        if isinstance(error, ApiError) and error.status == 404 and not self.synced:  # ordinary: it is not installed
+            log.info("the cluster does not know this kind of objects", path=self._path)
+        elif trouble:
             log.warning("the cluster is not seen; the last state is kept", path=self._path, reason=trouble)
-        elif self._trouble and not trouble:
+        else:
             log.info("the cluster is seen again", path=self._path)
         self._trouble = trouble
 

@@ -1,0 +1,161 @@
+"""What fe tells the cluster: status of objects, and Events; from one front-end, not too often, within its rights."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import yaml
+
+from tests.control.harness import eventually, on_loop
+from tests.kubernetes.scene import (
+    EVENTS,
+    addresses,
+    cluster,
+    conditions,
+    has,
+    in_file,
+    online_deployment,
+    online_endpoint,
+    scene,
+    workload,
+)
+
+NAME = "one/m"
+ROOT = Path(__file__).resolve().parents[2]
+ACCESS = ROOT / "deploy" / "kubernetes" / "base" / "access.yaml"
+DOCUMENT = ROOT / "docs" / "kubernetes.md"
+
+
+@on_loop
+async def test_the_status_of_objects(tmp_path):
+    async with scene(tmp_path) as s:
+        s.emulator.nodes.run(addresses())
+        await s.emulator.create(workload())
+        await s.emulator.create(online_endpoint())
+        await s.emulator.create(online_deployment(scale_settings={"max_instances": 4}))
+        await s.emulator.create(online_deployment("stray", "none", target={"deployment": "other"}))
+        status = await has(
+            s, "onlinedeployments/m", lambda one: conditions(one).get("Ready") == ("True", "Serving"), "ready"
+        )
+        assert conditions(status)["Scaling"] == ("True", "FollowsLoad")
+        assert conditions(status)["Conflict"] == ("False", "NoConflict")
+        assert (status["endpoint"], status["desiredReplicas"], status["readyReplicas"]) == ("one", 1, 1)
+        serving = ("True", "Serving")
+        status = await has(s, "onlineendpoints/one", lambda one: conditions(one).get("Ready") == serving, "ready")
+        assert (status["scoringPath"], status["traffic"]) == ("/api/v1/endpoint/one/score", {"m": 100})
+        status = await has(s, "onlinedeployments/stray", lambda one: one.get("conditions"), "told")
+        assert conditions(status)["Ready"] == ("False", "EndpointMissing")
+        s.acquire(NAME, 2)
+        status = await has(s, "onlinedeployments/m", lambda one: one.get("lastDecision"), "decided")
+        assert status["lastDecision"]["desired"] == 3
+        spec = {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "m"}, "maxReplicas": 9}
+        hpa = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"}}
+        await s.emulator.create({**hpa, "spec": spec})
+        status = await has(s, "onlinedeployments/m", lambda one: conditions(one)["Conflict"][0] == "True", "a conflict")
+        assert conditions(status)["Scaling"] == ("False", "Conflict")
+
+
+@on_loop
+async def test_a_status_that_is_right_is_not_written_and_a_refused_one_not_often(tmp_path):
+    async with scene(tmp_path) as s:
+        refuse = s.emulator.faults.status(403, path="/status")
+        await s.emulator.create(online_endpoint())
+        await eventually(lambda: refuse.hits, "tried")
+        await asyncio.sleep(1)
+        assert refuse.hits <= 2
+        s.emulator.faults.remove(refuse)
+        await has(s, "onlineendpoints/one", lambda one: one.get("conditions"), "written")
+        before = len(statuses(s))
+        await asyncio.sleep(1.5)
+        assert len(statuses(s)) == before
+
+
+def statuses(s):
+    return [one for one in s.emulator.records if one.path.endswith("/status") and one.verb == "patch"]
+
+
+@on_loop
+async def test_only_the_leader_writes_status_and_events(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    async with cluster() as emulator, scene(tmp_path / "a", emulator=emulator) as first:
+        await first.leads()
+        emulator.user("second")
+        async with scene(tmp_path / "b", emulator=emulator, user="second", identity="fe-1") as second:
+            await emulator.create(online_endpoint())
+            await eventually(lambda: len(second.world.snapshot.endpoints) == 1, "it serves as well")
+            await has(first, "onlineendpoints/one", lambda one: one.get("conditions"), "written")
+            await asyncio.sleep(0.6)
+            wrote = {one.user for one in emulator.records if one.verb in ("patch", "create")}
+            assert wrote == {"admin"}
+
+
+# --- events ---
+
+
+@on_loop
+async def test_many_events_become_few(tmp_path):
+    async with scene(tmp_path, in_file()) as s:
+        await s.emulator.create(workload())
+        await s.leads()
+        for number in range(50):
+            s.world.plane.events.add("scale", "because", deployment=NAME, before=number, after=number + 1)
+        await eventually(
+            lambda: any(one.verb == "create" and "events" in one.path for one in s.emulator.records), "told"
+        )
+        s.world.plane.events.add("refused", "x" * 3000, deployment=NAME, figures={"why": "y"})
+        for _ in range(500):
+            events = (await s.emulator.get(EVENTS))["items"]
+            if len(events) == 2:
+                break
+            await asyncio.sleep(0.01)
+        assert {one["reason"] for one in events} == {"ScaledUp", "ScaleRefused"}
+        assert all(len(one["note"].encode()) <= 1024 for one in events)
+        assert next(one["note"] for one in events if one["reason"] == "ScaledUp").startswith(
+            "from 49 to 50 replicas: because (50 times"
+        )
+
+
+# --- rights ---
+
+
+@on_loop
+async def test_no_more_rights_are_needed_than_an_installation_gives(tmp_path):
+    """Found, scaled, told: all of it as the account of deploy/kubernetes, which may do little else."""
+    async with cluster() as emulator:
+        for document in yaml.safe_load_all(ACCESS.read_text()):
+            if document["kind"] in ("Role", "ClusterRole"):
+                emulator.user("installed", document["rules"], "models")
+        emulator.nodes.run(addresses())
+        await emulator.create(workload())
+        await emulator.create(online_endpoint())
+        await emulator.create(online_deployment(scale_settings={"max_instances": 4}))
+        async with scene(tmp_path, emulator=emulator, user="installed") as s:
+            await s.sees(NAME, {"127.1.0.1": "ready"})
+            await s.leads()
+            s.acquire(NAME, 2)
+            await has(s, "onlinedeployments/m", lambda one: one.get("lastDecision"), "written")
+            await eventually(lambda: any(one.path == EVENTS for one in emulator.records), "an event")
+        asked = [one for one in emulator.records if one.user == "installed"]
+        assert {one.status for one in asked if one.status >= 400} <= {404, 409}
+        assert {(one.verb, one.status) for one in asked if one.path.endswith("/scale")} == {("update", 200)}
+
+
+@on_loop
+async def test_the_objects_of_the_document_are_served(tmp_path):
+    """Every object of docs/kubernetes.md is taken by the API server, and what it describes is there."""
+    blocks = re.findall(r"```yaml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    objects = [one for block in blocks for one in yaml.safe_load_all(block) if "apiVersion" in one]
+    assert len(objects) == 4
+    async with cluster(namespaces=("fe",)) as emulator:
+        emulator.nodes.run(addresses())
+        async with scene(tmp_path, emulator=emulator, namespaces=["fe"]) as s:
+            for one in objects:
+                await emulator.create(one)
+            live = s.world.plane.live
+            await eventually(lambda: sorted(live()) == ["fraud/blue", "rents/rents"], "served")
+            await eventually(lambda: [one.load.ready for one in live().values()].count(0) == 0, "ready")
+            assert s.world.plane.hub.served.problems == []
+            assert live()["fraud/blue"].plan.scale.max_instances == 10
