@@ -29,6 +29,11 @@ def named(parent: int, name: str) -> list[int]:
     return [pid for pid in proc.children(parent) if comm(pid) == name]
 
 
+def stranger_of(keeper: int) -> list[int]:
+    """The sleep that leads a session of its own, below the replica's shell."""
+    return [pid for shell in proc.children(keeper) for pid in named(shell, "sleep") if os.getsid(pid) == pid]
+
+
 def test_it_reaps_orphans_obeys_signals_and_passes_its_exit_code_on(tmp_path):
     with serving(tmp_path, before=namespace()) as served:
         if namespace():
@@ -38,6 +43,7 @@ def test_it_reaps_orphans_obeys_signals_and_passes_its_exit_code_on(tmp_path):
         bridge.spawn("a", "sh", "-c", "setsid sleep 1000 & echo up; sleep 1000")
         served.wait_log("(^|\n)up\n")
         [keeper] = named(served.pid, "fe-keeper")
+        wait_for(lambda: stranger_of(keeper), "the one who leaves its session has done so")
         os.kill(keeper, signal.SIGKILL)  # so that the one who left its session becomes a child of fe-serve
         assert bridge.heard("exited")["id"] == "a"
         for stranger in named(served.pid, "sleep"):
