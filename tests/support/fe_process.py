@@ -6,6 +6,7 @@ file, the admin port, signals and exit codes. Every wait has a limit. At the end
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,13 +28,27 @@ from tests.support.client import Address, Client, EndedError, request
 START_LIMIT = 30.0
 STOP_LIMIT = 45.0
 WAIT_LIMIT = 15.0
+SHARES = 16  # more than there are test processes side by side
 Config = dict[str, Any]
 
 
+def _own_ports() -> Iterator[int]:
+    """Ports above those of outgoing connections, below which fe picks its local replicas': this test process' share."""
+    highest_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[1])
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % SHARES
+    span = range(highest_outgoing + 1, 65536) if highest_outgoing < 65000 else range(11000, 32000)
+    ports = span[worker::SHARES]
+    first = random.randrange(len(ports))  # noqa: S311
+    return itertools.cycle([*ports[first:], *ports[:first]])
+
+
+_ports = _own_ports()
+
+
 def free_port() -> int:
-    """A port nobody listens on, below the range from which the kernel takes outgoing ones."""
+    """A port nobody listens on, and that no other process of the tests picks meanwhile."""
     while True:
-        port = random.randint(11000, 32000)  # noqa: S311
+        port = next(_ports)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
