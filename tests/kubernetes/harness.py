@@ -17,6 +17,7 @@ from fe.control.kubernetes.client import Cluster
 from fe.control.kubernetes.watch import Backoff, Reflector
 from tests.control.harness import eventually, on_loop
 from tests.kubernetes.emulator import Emulator
+from tests.kubernetes.relay import Relay
 
 __all__ = [
     "PODS", "Clock", "Pauses", "Seen", "asked", "connected", "connections", "eventually", "filled", "forget",
@@ -86,9 +87,12 @@ def plain(path: Path, server: str, user: dict[str, Any], **more: object) -> str:
 
 
 @contextlib.asynccontextmanager
-async def connected(emulator: Emulator, folder: Path, user: str = "admin") -> AsyncIterator[Cluster]:
-    """A Cluster that speaks to the emulator as this user."""
-    cluster = Cluster(str(emulator.kubeconfig(folder / f"kubeconfig-{user}", user)))
+async def connected(
+    emulator: Emulator, folder: Path, user: str = "admin", relay: Relay | None = None
+) -> AsyncIterator[Cluster]:
+    """A Cluster that speaks to the emulator as this user. relay: the way there."""
+    file = emulator.kubeconfig(folder / f"kubeconfig-{user}", user)
+    cluster = Cluster(str(file if relay is None else relay.through(file)))
     try:
         yield cluster
     finally:

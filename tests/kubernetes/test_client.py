@@ -6,12 +6,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from pathlib import Path
 
 import pytest
 
-from fe.control.kubernetes import exchange
-from fe.control.kubernetes.client import ApiError, Cluster, UnreachableError
+from fe.control.kubernetes import client, exchange
+from fe.control.kubernetes.client import ApiError, Cluster, UnansweredError, UnreachableError
 from tests.control.harness import Replica
 from tests.kubernetes.emulator import Emulator
 from tests.kubernetes.harness import PODS, connected, connections, eventually, no_tasks_left, on_loop, plain, pod
@@ -184,7 +185,7 @@ async def test_a_configuration_that_was_closed_opens_no_connection(tmp_path):
         access = await cluster.open()
         await cluster.close()
         with pytest.raises(UnreachableError, match="was closed"):
-            async with exchange.exchange(access, exchange.Request("GET", PODS, {})):
+            async with exchange.exchange(access, exchange.Request("GET", PODS, {}, 1.0)):
                 pass
         assert not emulator.records
 
@@ -227,8 +228,12 @@ async def test_a_stream_that_breaks_off_says_so(tmp_path, monkeypatch):
             await read(cluster, idle_timeout=0.05)
         emulator.faults.remove(silent)
         hang = emulator.faults.hang()
-        with pytest.raises(UnreachableError, match="a watch was not answered"):
+        with pytest.raises(UnansweredError, match="nothing came in time"):
             await read(cluster, idle_timeout=0.05)
+        monkeypatch.setattr(client, "SILENCE", 0.05)
+        with pytest.raises(UnansweredError, match=r"no answer within 0\.05 s"):
+            await read(cluster)
+        monkeypatch.undo()
         emulator.faults.remove(hang)
         with pytest.raises(ApiError, match="404"):
             await anext(cluster.stream("/apis/nosuch.dev/v1/things"))
@@ -236,6 +241,39 @@ async def test_a_stream_that_breaks_off_says_so(tmp_path, monkeypatch):
         emulator.faults.truncate(times=1)
         with pytest.raises(UnreachableError, match="a line above 50 bytes"):
             await read(cluster)
+
+
+@on_loop
+async def test_an_answer_that_stalls_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(client, "SILENCE", 0.2)
+
+    async def begin(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said(b"{}").replace(b": 2", b": 9"))
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(begin, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        cluster = Cluster(plain(tmp_path / "stalls", f"http://127.0.0.1:{port}", {"token": "t"}))
+        with pytest.raises(UnansweredError, match="nothing came in time"):
+            await cluster.call("GET", PODS, timeout=20)
+        await cluster.close()
+
+
+@on_loop
+async def test_streams_that_were_silent_while_a_call_was_not_answered_end(tmp_path):
+    async with no_tasks_left(), Emulator() as emulator, connected(emulator, tmp_path) as cluster:
+        opened = []
+        watched = asyncio.create_task(read(cluster, on_open=lambda: opened.append(time.monotonic())))
+        await eventually(lambda: opened, "it is open")
+        cluster.doubt(opened[0] - 1)
+        await cluster.call("GET", PODS)
+        assert not watched.done(), "it has spoken since then"
+        cluster.doubt(time.monotonic())
+        with pytest.raises(UnreachableError, match="silent, while a call was not answered"):
+            await watched
+        assert not cluster._heard
 
 
 @on_loop

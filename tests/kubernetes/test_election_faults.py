@@ -13,10 +13,11 @@ import sys
 import pytest
 
 from fe.control.kubernetes.client import UnreachableError
-from fe.control.kubernetes.election import NotLeadingError, Timing
-from tests.kubernetes.electing import LEASE, PATIENT, elector, writes
+from fe.control.kubernetes.election import Elector, NotLeadingError, Timing
+from tests.kubernetes.electing import LEASE, PATIENT, QUICK, elector, writes
 from tests.kubernetes.emulator import Emulator
-from tests.kubernetes.harness import Clock, eventually, no_tasks_left, on_loop
+from tests.kubernetes.harness import Clock, Seen, connected, eventually, no_tasks_left, on_loop, pod, reflector
+from tests.kubernetes.relay import Relay
 from tests.project import tree
 
 MAP = "/api/v1/namespaces/models/configmaps/work"
@@ -54,6 +55,29 @@ async def test_a_storm_of_conflicts_ends_the_leadership_and_its_end_restores_it(
             emulator.faults.remove(storm)
             await eventually(lambda: one.leading, "it leads again")
             assert (await emulator.get(LEASE))["spec"]["leaseTransitions"] == 0
+
+
+@on_loop
+async def test_a_renewal_that_comes_too_late_is_not_sent(tmp_path):
+    """The process was stopped between the decision to renew and the write: it looks first who leads now."""
+
+    class Stopped(Clock):
+        calls_left = -1
+
+        def __call__(self):
+            self.calls_left -= 1
+            if self.calls_left == 0:
+                self.now += PATIENT.renew_deadline
+            return self.now
+
+    async with Emulator() as emulator:
+        clock = Stopped()
+        async with elector(emulator, tmp_path, timing=PATIENT, clock=clock) as one:
+            await eventually(lambda: one.leading and len(writes(emulator)) > 3, "it leads")
+            await eventually(lambda: emulator.records[-1].status, "its last renewal is done")
+            began, clock.calls_left = len(emulator.records), 2
+            await eventually(lambda: len(emulator.records) > began + 1, "it goes on")
+            assert [one.verb for one in emulator.records[began : began + 2]] == ["get", "update"]
 
 
 @pytest.mark.parametrize("verb", ["create", "update"])
@@ -97,6 +121,39 @@ async def test_a_leadership_is_counted_from_the_beginning_of_the_renewal(tmp_pat
             await eventually(lambda: emulator.faults.hits == 2, "it has succeeded, the next one has begun")
             assert one.fence() == 1.0
             emulator.faults.clear()
+
+
+@on_loop
+async def test_a_slow_server_has_a_leader_all_the_same(tmp_path):
+    """Each answer takes four tenths of what a leader goes on without one."""
+    async with Emulator() as emulator:
+        told = []
+        emulator.faults.slow(0.8)
+        async with elector(emulator, tmp_path, timing=Timing(3.0, 2.0, 0.02), told=told):
+            await eventually(lambda: sum(status == 200 for *_, status in writes(emulator)) >= 3, "it renews")
+            assert told == [("a", True)]
+            emulator.faults.clear()
+
+
+@on_loop
+async def test_a_watch_that_the_network_has_forgotten_is_begun_anew(tmp_path):
+    """It looks the same as one on which nothing happens; the election's next try does not."""
+    async with no_tasks_left(), Emulator() as emulator:
+        relay = Relay(emulator)
+        await relay.start()
+        async with connected(emulator, tmp_path, relay=relay) as cluster:
+            one = Elector(cluster, "models", "fe", "a", lambda _: None, timing=QUICK)
+            one.start()
+            seen = Seen()
+            async with reflector(cluster, seen) as watching:
+                await eventually(lambda: watching.stale_for() == 0.0 and one.leading, "all is well")
+                relay.freeze()
+                await eventually(lambda: one.trouble, "a try hangs")
+                await emulator.create(pod("m"))
+                relay.thaw()
+                await eventually(lambda: seen.names == {"m"}, "it is seen")
+            await one.stop()
+        await relay.stop()
 
 
 @on_loop

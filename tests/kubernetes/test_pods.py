@@ -110,6 +110,28 @@ async def test_those_that_fail_are_told_from_those_that_start(tmp_path):
 
 
 @on_loop
+async def test_a_roll_out_that_comes_to_nothing_fails(tmp_path):
+    """Pods that run and never become ready: after the Deployment's own progressDeadlineSeconds they do not count."""
+    async with scene(tmp_path, in_file(scale_settings={"max_instances": 5})) as s:
+        await s.emulator.create(workload(replicas=3))
+        await s.emulator.settled()
+        first, *others = (pod["metadata"]["name"] for pod in s.emulator.pods())
+        s.emulator.nodes.running("models", first, [IP])
+        for number, name in enumerate(others):
+            s.emulator.nodes.running("models", name, [f"127.1.0.{number + 2}"], ready=False)
+        deployment = s.world.plane.live()[NAME]
+        await eventually(lambda: deployment.counts(deployment.load) == (1, 2, 0), "two start")
+        s.emulator.controllers.pause()
+        late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+        await s.emulator.patch(f"{DEPLOYMENTS}/m/status", {"status": {"conditions": [late]}})
+        await eventually(lambda: deployment.counts(deployment.load) == (1, 0, 2), "they have had their time")
+        s.emulator.nodes.ready("models", others[0], True)
+        await eventually(lambda: deployment.counts(deployment.load) == (2, 0, 1), "one is ready after all")
+        await s.emulator.delete(f"{PODS}/{others[1]}")
+        await eventually(lambda: deployment.counts(deployment.load) == (2, 1, 0), "one that is ending is not wanted")
+
+
+@on_loop
 async def test_a_pod_that_finds_no_room_is_tried_again(tmp_path):
     async with scene(tmp_path, in_file()) as s:
         await first_pod(s)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from fe.control.kubernetes import reporter
+from fe.control.kubernetes.election import NotLeadingError
 from tests.control.harness import eventually, on_loop
 from tests.kubernetes.scene import (
     EVENTS,
@@ -90,6 +92,31 @@ async def test_only_the_leader_writes_status_and_events(tmp_path):
             await asyncio.sleep(0.6)
             wrote = {one.user for one in emulator.records if one.verb in ("patch", "create")}
             assert wrote == {"admin"}
+
+
+@on_loop
+async def test_what_the_leader_tells_passes_its_fence(tmp_path, monkeypatch):
+    """A front-end that is ending still holds the lease for a moment."""
+    monkeypatch.setattr(reporter, "LOOK", 0.02)
+    async with scene(tmp_path, in_file()) as s:
+        await s.emulator.create(workload())
+        await s.leads()
+        hub = s.world.plane.hub
+        asked = []
+        fence = hub.fence
+
+        def ended():
+            asked.append(hub.leading)
+            raise NotLeadingError("its time is over")
+
+        hub.fence = ended
+        await s.emulator.create(online_endpoint("two"))
+        s.world.plane.events.add("scale", "because", deployment=NAME, before=1, after=2)
+        await eventually(lambda: len(asked) > 3, "it would tell")
+        assert asked[0]
+        assert not [one for one in s.emulator.records if one.verb == "patch" or one.path == EVENTS]
+        hub.fence = fence
+        await has(s, "onlineendpoints/two", lambda one: one.get("conditions"), "written")
 
 
 # --- events ---

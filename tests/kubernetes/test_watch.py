@@ -11,7 +11,8 @@ import sys
 
 import pytest
 
-from fe.control.kubernetes import watch
+from fe.control.kubernetes import client, watch
+from fe.control.kubernetes.client import ApiError, UnreachableError
 from fe.control.kubernetes.watch import Backoff, Reflector
 from tests.kubernetes.emulator import Emulator
 from tests.kubernetes.harness import (
@@ -151,8 +152,10 @@ def test_delays_double_up_to_their_limit_and_are_spread():
         assert delays.next(10.0) <= 10.0
 
 
-def test_attempts_in_a_time_are_bounded():
-    """What the module's opening says: at most 5 + T / 1.5, whatever the random numbers are."""
+@pytest.mark.parametrize("failing", [*range(12), 1000])
+def test_attempts_in_a_time_are_bounded(failing):
+    """What the module's opening says: at most 5 + T / 1.3, whatever the random numbers are, also of a server that is
+    there as long as a success takes after every so many failures."""
 
     class Lowest(random.Random):
         def random(self):
@@ -160,9 +163,49 @@ def test_attempts_in_a_time_are_bounded():
 
     delays = Backoff(rng=Lowest())
     elapsed, attempts = 0.0, 0
-    while (elapsed := elapsed + delays.next()) < 600.0:
+    while elapsed < 600.0:
         attempts += 1
-    assert attempts <= 5 + 600.0 / 1.5
+        if attempts % (failing + 1) == 0:
+            elapsed += watch.SETTLED
+            delays.reset()
+        elapsed += delays.next()
+    assert attempts <= 5 + 600.0 / 1.3
+
+
+REFUSALS = [(401, None), (403, None), (404, None), (410, None), (429, 60.0), (500, None), (503, 30.0)]
+
+
+@pytest.mark.parametrize("refusal", [None, *REFUSALS])
+def test_a_server_that_returns_is_found_within_five_seconds(refusal):
+    """However long it was away, and whatever the attempt before its return waited for."""
+    error = UnreachableError("no answer") if refusal is None else ApiError(refusal[0], "", "", refusal[1])
+    watching = Reflector(None, PODS, lambda _: 1, lambda *_: None)
+    watching._current_at = 0.0  # it has been seen
+    watching._note(error)
+    for _ in range(300):
+        for spent in (0.0, 1.0, client.SILENCE) if refusal is None else (0.0, 0.2):
+            assert spent + watching._pause(error, spent) < 4.5
+            assert watching._pause(error, spent) >= watch.FIRST / 2
+
+
+@on_loop
+async def test_a_version_that_is_too_old_costs_no_pause(tmp_path):
+    """The attempt that finds a server again is told so after a long absence: what it waited was enough."""
+
+    class Once(Pauses):
+        def next(self, most=None):
+            return super().next(most) if self.asked == 0 else 60.0
+
+    async with Emulator() as emulator, connected(emulator, tmp_path) as cluster:
+        await filled(emulator, "a")
+        seen = Seen()
+        async with reflector(cluster, seen, backoff=Once()) as watching:
+            await eventually(lambda: watching.stale_for() == 0.0, "in sync")
+            forget(emulator)
+            await emulator.create(pod("b"))
+            forget(emulator)
+            emulator.cut()
+            await eventually(lambda: seen.syncs == 2 and watching.stale_for() == 0.0, "listed anew")
 
 
 @pytest.mark.parametrize("how", ["status", "expire", "reset", "truncate", "empty"])
@@ -187,17 +230,25 @@ async def test_calls_are_bounded_by_the_pauses_between_them(how, tmp_path, monke
             lists, watches = len(asked(emulator, "list")), len(asked(emulator, "watch"))
             repeated = 2 if how in ("reset", "empty") else 1  # by aiohttp; for confirmation
             assert lists <= repeated * (pauses.asked + 1)
-            assert watches <= repeated * (pauses.asked + 1)
+            assert watches <= repeated * (pauses.asked + 2)  # one finds that its version is too old
 
 
 @on_loop
 async def test_a_refusal_that_waiting_does_not_mend_is_asked_about_less_often(tmp_path):
-    async with Emulator() as emulator, connected(emulator, tmp_path, "limited") as cluster:
+    async with Emulator() as emulator, connected(emulator, tmp_path) as cluster:
+        emulator.faults.status(403)
         pauses = Pauses()
         async with reflector(cluster, Seen(), backoff=pauses) as watching:
             await eventually(lambda: pauses.asked > 2, "it has been tried")
             assert set(pauses.most_asked) == {watch.MOST_REFUSED}
-            assert "403 Forbidden" in watching.trouble
+            assert (watching.refused, "403 Forbidden" in watching.trouble) == (403, True)
+            emulator.faults.clear()
+            await eventually(lambda: watching.stale_for() == 0.0, "it is given")
+            emulator.faults.status(403)
+            emulator.cut()
+            await eventually(lambda: "403 Forbidden" in watching.trouble, "what was given is refused")
+            await eventually(lambda: pauses.most_asked[-1] is None, "as if it were away")
+            assert watching.refused is None
 
 
 @on_loop

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from tests.kubernetes.emulator import Emulator
+from tests.kubernetes.relay import Relay
 from tests.kubernetes.scene import PODS, install
 from tests.support.fe_process import free_port, wait_for
 
@@ -130,9 +131,15 @@ class Town:
 
         return self.do(call())
 
-    def kubeconfig(self, folder: Path, user: str = "admin") -> str:
+    def clock(self) -> float:
+        """As the emulator's records have it."""
+        return self._loop.time()
+
+    def kubeconfig(self, folder: Path, user: str = "admin", relay: Relay | None = None) -> str:
+        """relay: the way to the API server."""
         self.now(lambda: self.emulator.user(user))
-        return str(self.emulator.kubeconfig(folder / f"kubeconfig-{user}", user, namespace="models"))
+        file = self.emulator.kubeconfig(folder / f"kubeconfig-{user}", user, namespace="models")
+        return str(file if relay is None else relay.through(file))
 
     # --- what happens in it ---
 

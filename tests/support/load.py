@@ -24,6 +24,7 @@ class Outcome:
     status: int = 0
     failure: str = ""
     reused: bool = False
+    told: str = ""  # what the body of a bad answer says
 
     @property
     def good(self) -> bool:
@@ -77,7 +78,8 @@ class Load:
     def summary(self) -> str:
         kinds: dict[str, int] = {}
         for one in list(self.outcomes):
-            kinds[one.failure or str(one.status)] = kinds.get(one.failure or str(one.status), 0) + 1
+            kind = one.failure or f"{one.status} {one.told}".strip()
+            kinds[kind] = kinds.get(kind, 0) + 1
         return f"{kinds}, {self.refused} connections refused"
 
     def _run(self, number: int) -> None:
@@ -115,4 +117,6 @@ class Load:
             outcome.failure = f"{type(error).__name__} {getattr(error, 'how', '')}".strip()
             return False
         outcome.status = response.status
+        if not outcome.good:
+            outcome.told = response.body[:300].decode("ascii", "replace")
         return not response.closes

@@ -1,8 +1,9 @@
 """The API server of one cluster: one call, or one stream of lines, within a limit of time.
 
 Owns: the configuration in use, and that it is loaded anew when its credential or authority is refused; a fence that
-is asked at the last moment before a write goes out. Never: retries or watching (`watch`), what an answer means. How it
-is loaded: `fe.control.kubernetes.access`; the exchange itself: `fe.control.kubernetes.exchange`.
+is asked at the last moment before a write goes out; which streams are still to be trusted. Never: retries or watching
+(`watch`), what an answer means. How it is loaded: `fe.control.kubernetes.access`; the exchange itself:
+`fe.control.kubernetes.exchange`.
 """
 
 from __future__ import annotations
@@ -27,15 +28,24 @@ from fe.control.kubernetes.access import (
     UntrustedError,
     load,
 )
-from fe.control.kubernetes.exchange import CLOSED, Answer, ApiError, Lines, Request, exchange, read_answer
+from fe.control.kubernetes.exchange import (
+    CLOSED,
+    Answer,
+    ApiError,
+    Lines,
+    Request,
+    UnansweredError,
+    exchange,
+    read_answer,
+)
 from fe.log import logger
 
-__all__ = ["AccessError", "Answer", "ApiError", "Cluster", "UnreachableError"]
+__all__ = ["AccessError", "Answer", "ApiError", "Cluster", "UnansweredError", "UnreachableError"]
 
 log = logger("control.kubernetes")
 
 CALL_WITHIN: Final = 10.0  # seconds for a call, if its caller names none
-HEAD_WITHIN: Final = 5.0  # a watch is answered before there is anything to say
+SILENCE: Final = 4.2  # until an answer begins, connecting included, and within it: a slow server may need 4
 RELOAD_AFTER: Final = 30.0  # what was refused is loaded anew at most this often
 REOPEN_AFTER: Final = 2.0  # what could not be loaded is tried again at most this often
 EMPTY: Final[Mapping[str, str]] = {}
@@ -79,6 +89,7 @@ class Cluster:
         self._loading: asyncio.Task[None] | None = None
         self._loaded_at = float("-inf")
         self._failed: AccessError | None = None  # the last attempt, if there is nothing in use
+        self._heard: dict[aiohttp.StreamReader, float] = {}  # when something last came, on each stream
         self._closed = False
 
     async def open(self) -> Access:
@@ -116,13 +127,14 @@ class Cluster:
         `fence` is called once the connection stands, directly before anything is written to it; if it raises, nothing
         is, and the exception comes out here. Raises ApiError, UnreachableError.
         """
+        request = Request(method, path, query, SILENCE, body, content_type)
         guard = None if fence is None else _Guard(fence)
         token = _guard.set(guard)
         try:
             async with asyncio.timeout(timeout), contextlib.AsyncExitStack() as stack:
-                return await read_answer(await self._begin(Request(method, path, query, body, content_type), stack))
+                return await read_answer(await self._begin(request, stack))
         except TimeoutError:
-            raise UnreachableError(f"no answer within {timeout:g} s") from None
+            raise UnansweredError(f"no answer within {timeout:g} s") from None
         except UnreachableError:
             if guard is not None and guard.refused is not None:
                 raise guard.refused from None
@@ -144,20 +156,37 @@ class Cluster:
         """
         lines = Lines()
         async with contextlib.AsyncExitStack() as stack:
-            try:
-                async with asyncio.timeout(min(HEAD_WITHIN, idle_timeout)):
-                    response = await self._begin(Request("GET", path, query, silence=idle_timeout), stack)
-            except TimeoutError:
-                raise UnreachableError("a watch was not answered") from None
+            request = Request("GET", path, query, idle_timeout, stream=True)
+            content = (await self._begin(request, stack)).content
+            stack.callback(self._heard.pop, content, None)
+            self._heard[content] = time.monotonic()
             if on_open is not None:
                 on_open()
-            while chunk := await response.content.readany():
+            while chunk := await content.readany():
+                self._heard[content] = time.monotonic()
                 for line in lines.feed(chunk):
                     yield line
             lines.end()
 
+    def doubt(self, since: float) -> None:
+        """A call that began then (time.monotonic) was not answered: streams that have been silent since then end.
+
+        A network that has forgotten a connection may never say so: an established watch looks the same dead or alive.
+        """
+        for content, heard in list(self._heard.items()):
+            if heard < since:
+                content.set_exception(UnreachableError("silent, while a call was not answered"))
+
     async def _begin(self, request: Request, stack: contextlib.AsyncExitStack) -> aiohttp.ClientResponse:
-        """The head of a successful answer. What is refused for its credential is asked again with another one."""
+        """The head of a successful answer, in time."""
+        try:
+            async with asyncio.timeout(SILENCE):
+                return await self._ask(request, stack)
+        except TimeoutError:
+            raise UnansweredError(f"no answer within {SILENCE:g} s") from None
+
+    async def _ask(self, request: Request, stack: contextlib.AsyncExitStack) -> aiohttp.ClientResponse:
+        """Likewise, whenever. What is refused for its credential is asked again with another one."""
         access = await self.open()
         try:
             return await stack.enter_async_context(exchange(access, request))

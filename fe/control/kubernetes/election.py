@@ -21,15 +21,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from fe.control.kubernetes.client import ApiError, Cluster, UnreachableError
+from fe.control.kubernetes.client import ApiError, Cluster, UnansweredError, UnreachableError
 from fe.errors import ConfigError, FeError
 from fe.log import logger
 
 log = logger("control.kubernetes")
 
 JITTER: Final = 1.2  # client-go's factor: a try may be this much later than `retry` says
+SOON: Final = 0.1  # of a pause: what is left of it after a try that took longer
 SPREAD: Final = (0.6, 0.9)  # of `retry`: so a released lease is taken within it, and tries of several do not coincide
-TRIES: Final = 4  # calls that may hang before a renewal is too late
+PATIENCE: Final = 0.42  # of `renew_deadline`, for an answer: one call may hang, and a slow server still has a leader
+RELEASE_TRIES: Final = 4
 RELEASE_WITHIN: Final = 2.0  # seconds
 JSON: Final = "application/json"
 
@@ -158,7 +160,7 @@ class Elector:
 
     async def _run(self) -> None:
         while self._task is not None:
-            wait = 0.0
+            wait, began = 0.0, time.monotonic()
             try:
                 await self._try()
                 self._trouble = ""
@@ -168,12 +170,18 @@ class Elector:
                 wait = min(error.retry_after or 0.0, self._timing.duration)
             except UnreachableError as error:
                 self._note(str(error))
+                if isinstance(error, UnansweredError):
+                    self._cluster.doubt(began)
             except Exception:
                 log.exception("a try for the lease failed", lease=self._name)
             self._lead(self._leads_until)  # the loop's timers do not count the time of a suspended machine
-            low, high = SPREAD
-            pause = self._timing.retry * (low + (high - low) * self._random.random())
-            await asyncio.sleep(max(pause, wait))
+            await asyncio.sleep(max(self._pause(time.monotonic() - began), wait))
+
+    def _pause(self, spent: float) -> float:
+        """Seconds until the next try: tries begin `retry` apart, and one that hung is followed soon."""
+        low, high = SPREAD
+        retry = self._timing.retry * (low + (high - low) * self._random.random())
+        return max(retry - spent, retry * SOON)
 
     def _note(self, trouble: str) -> None:
         if trouble != self._trouble:
@@ -186,8 +194,10 @@ class Elector:
         """Renews the lease if it is held here, else looks whether it is free, and takes it then."""
         if self.leading and self._lease is not None:
             try:
-                await self._write(self._lease, self._record(self._lease))
+                await self._write(self._lease, self._record(self._lease), self.fence)
                 return
+            except NotLeadingError:
+                log.debug("a renewal was not sent: it came too late", lease=self._name)
             except ApiError as error:
                 if error.status not in (404, 409):
                     raise
@@ -222,13 +232,13 @@ class Elector:
         }
         await self._send("POST", self._folder, body)
 
-    async def _write(self, lease: Lease, record: dict[str, Any]) -> None:
-        await self._send("PUT", self._path, {**lease, "spec": record})
+    async def _write(self, lease: Lease, record: dict[str, Any], fence: Callable[[], object] | None = None) -> None:
+        await self._send("PUT", self._path, {**lease, "spec": record}, fence)
 
-    async def _send(self, method: str, path: str, body: Lease) -> None:
+    async def _send(self, method: str, path: str, body: Lease, fence: Callable[[], object] | None = None) -> None:
         self._wrote = True
         began = self._clock()
-        answer = await self._cluster.call(method, path, body=body, content_type=JSON, timeout=self._patience)
+        answer = await self._cluster.call(method, path, {}, body, JSON, self._patience, fence)
         lease = _sound(answer.body)
         self._observe(lease)
         if _holder(lease) == self.holder:
@@ -236,7 +246,7 @@ class Elector:
 
     @property
     def _patience(self) -> float:
-        return self._timing.renew_deadline / TRIES
+        return self._timing.renew_deadline * PATIENCE
 
     def _record(self, lease: Lease | None) -> dict[str, Any]:
         """The spec by which this process holds the lease from now on."""
@@ -260,7 +270,7 @@ class Elector:
 
     async def _release(self) -> None:
         """Writes an empty holder, if the lease is ours; a renewal that was under way may have to be overtaken."""
-        for _ in range(TRIES):
+        for _ in range(RELEASE_TRIES):
             lease = await self._read()
             if lease is None or _holder(lease) != self.holder:
                 return

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fe.control.events import Event
 from fe.control.kubernetes.client import ApiError, UnreachableError
+from fe.control.kubernetes.election import NotLeadingError
 from fe.control.kubernetes.objects import GROUP, VERSION, Ref
 from fe.log import logger
 
@@ -99,9 +100,13 @@ class Recorder:
             return
         body = self._body(pending, about)
         path = f"/apis/events.k8s.io/v1/namespaces/{about['namespace']}/events"
+        hub = self._hub
         try:
-            await self._hub.cluster.call("POST", path, body=body, content_type="application/json", timeout=SEND_WITHIN)
+            limit = min(SEND_WITHIN, hub.fence())
+            await hub.cluster.call("POST", path, {}, body, "application/json", limit, hub.fence)
             trouble = ""
+        except NotLeadingError:
+            return
         except (ApiError, UnreachableError) as error:
             trouble = str(error)
         if trouble and trouble != self._trouble:

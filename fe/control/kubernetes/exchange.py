@@ -25,9 +25,13 @@ BODY_BYTES: Final = 32 << 20
 LINE_BYTES: Final = 8 << 20  # an object has at most 1.5 MB in etcd
 MESSAGE_CHARS: Final = 500
 CLOSED: Final = "the connection to the cluster was closed"
-KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 3))
+KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 3), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 3))
 
 _decode = msgspec.json.Decoder().decode
+
+
+class UnansweredError(UnreachableError):
+    """Nothing came of it: no connection, or no answer in time. What else is open there may be dead, too."""
 
 
 class ApiError(FeError):
@@ -52,14 +56,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked. `silence`: seconds without a byte that end a stream; None: one answer is awaited."""
+    """What is asked. `silence`: seconds without a byte that end it; `stream`: not one answer, but lines for long."""
 
     method: str
     path: str
     query: Mapping[str, str]
+    silence: float
     body: Any = None
     content_type: str | None = None
-    silence: float | None = None
+    stream: bool = False
 
 
 @contextlib.asynccontextmanager
@@ -71,7 +76,7 @@ async def exchange(access: Access, request: Request) -> AsyncIterator[aiohttp.Cl
         response = await _send(access, request, limits)
         if response.status >= 300:
             raise _refusal(response, await _read(response))
-        if request.silence is not None:
+        if request.stream:
             _keep_alive(response)
         yield response
     except ssl.SSLCertVerificationError as error:  # aiohttp's error for certificates is one of these
@@ -79,7 +84,7 @@ async def exchange(access: Access, request: Request) -> AsyncIterator[aiohttp.Cl
         verdict = getattr(inner, "verify_message", "") or type(inner).__name__
         raise UntrustedError(f"the server's certificate is not trusted: {verdict}") from None
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-        raise UnreachableError(_reason(error)) from None
+        raise (UnansweredError if _is_silence(error) else UnreachableError)(_reason(error)) from None
     except Exception:
         if access.closed:  # aiohttp says so by an assertion, among others
             raise UnreachableError(CLOSED) from None
@@ -186,6 +191,12 @@ def _seconds(value: object) -> float | None:
     except ValueError:
         return None
     return seconds if 0 < seconds < float("inf") else None
+
+
+def _is_silence(error: Exception) -> bool:
+    """Nobody is there. A name that is not found says nothing about connections that stand."""
+    connector = isinstance(error, aiohttp.ClientConnectorError)
+    return isinstance(error, TimeoutError) or (connector and not isinstance(error, aiohttp.ClientConnectorDNSError))
 
 
 def _reason(error: Exception) -> str:

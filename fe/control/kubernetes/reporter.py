@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from fe.config import schema
 from fe.control.deployment import Deployment
 from fe.control.kubernetes.client import ApiError, UnreachableError
+from fe.control.kubernetes.election import NotLeadingError
 from fe.control.kubernetes.object_status import (
     NO_CONFLICT,
     DeploymentStatus,
@@ -100,8 +101,12 @@ class Reporter:
         query = {"fieldManager": "fe"}
         pace = self._paces[ref]
         pace.at = time.monotonic()
+        hub = self._hub
         try:
-            await self._hub.cluster.call("PATCH", path, query, patch.body, MERGE, timeout=WRITE_WITHIN)
+            limit = min(WRITE_WITHIN, hub.fence())
+            await hub.cluster.call("PATCH", path, query, patch.body, MERGE, limit, hub.fence)
+        except NotLeadingError:
+            log.debug("a status was not written: the lead has ended", object=ref)
         except (ApiError, UnreachableError) as error:
             pace.not_before = time.monotonic() + pace.backoff.next()
             ordinary = isinstance(error, ApiError) and error.status in (404, 409)  # gone, or changed meanwhile

@@ -33,7 +33,6 @@ EVERYWHERE: Final = "*"
 OURS: Final = f"apis/{GROUP}/{VERSION}"
 V = TypeVar("V")
 Changed: TypeAlias = Callable[[Key, V | None, V | None], None]
-REFUSED: Final = ("403 ", "404 ")  # how the trouble of a list begins that the server will not give
 
 
 @dataclass(frozen=True)
@@ -131,8 +130,7 @@ class View:
 
     def is_refused(self, kind: str) -> bool:
         """The server does not know this kind, or does not let fe see it, and never did."""
-        reflector = self.reflectors[kind]
-        return not reflector.synced and reflector.trouble.startswith(REFUSED)
+        return self.reflectors[kind].refused is not None
 
     def claims_on(self, key: Key) -> tuple[str, ...]:
         """What else scales this Deployment."""

@@ -3,11 +3,14 @@
 Owns: the store, which only a whole list or a sound event changes; the version to go on from; when to ask again.
 Never: what the objects mean (`reduce` makes each as small as it is needed), a call itself (`client`).
 
-While the server is away the store stays as it was. Attempts are apart by Backoff's delays: between 1.5 and 3 s once
-five have failed in a row (5 and 10 s where the server says that it will not answer), so that it is asked at most
-5 + T / 1.5 times in T seconds and found again within 3. An attempt is a watch; a list precedes it when there is no
-version to go on from, the version is too old, or MUTE_MOST watches in a row brought nothing. (aiohttp repeats a GET
-once whose connection breaks before it is answered; that is not counted.)
+While the server is away the store stays as it was. The beginnings of attempts are apart by Backoff's delays: between
+1.5 and 3 s once five have failed in a row (5 and 10 s for a list that fe has never been given). An attempt is a watch;
+one list precedes it when there is no version to go on from, the version is too old, or MUTE_MOST watches in a row
+brought nothing. A watch that lasted for SETTLED lets delays begin anew, so that also a server which comes and goes as
+it likes is asked for at most 5 + T / 1.3 lists in T seconds. (aiohttp repeats a GET once whose connection breaks before
+it is answered, and an empty list is asked for twice; that is not counted.) A server that returns is found within 5 s:
+an attempt that hangs ends after `client.SILENCE`, and the next one begins at once, since the time that it took
+counts as its delay; a watch that goes silent with its network ends when the election's next call hangs (`doubt`).
 """
 
 from __future__ import annotations
@@ -35,11 +38,11 @@ IDLE: Final = 30.0  # a watch that is silent for this long is renewed
 SETTLED: Final = 5.0  # a watch that lasted this long was a success
 CONFIRM_AFTER: Final = 0.5
 MUTE_MOST: Final = 3
-RETRY_AFTER_MOST: Final = 60.0
+RETRY_AFTER_MOST: Final = 4.0  # it may be back sooner than it says
 FIRST: Final = 0.2
 MOST: Final = 3.0
 MOST_REFUSED: Final = 10.0
-WILL_NOT: Final = frozenset((401, 403, 404))  # nothing that waiting mends
+WILL_NOT: Final = frozenset((403, 404))  # nothing that waiting mends, if it has never been otherwise
 BUSY: Final = frozenset((429, 503))  # a list instead of a watch would make it worse
 
 Key = tuple[str, str]  # namespace, name
@@ -65,11 +68,18 @@ class Backoff:
         """Seconds until the next attempt; `most` instead of the limit given at construction."""
         delay = min(most or self._most, self._first * 2.0 ** min(self._failures, 30))
         self._failures += 1
-        return delay * (0.5 + 0.5 * self._random.random())
+        return self._cut(delay)
+
+    def least(self) -> float:
+        """The first delay, which spreads what would be due at once."""
+        return self._cut(self._first)
 
     def reset(self) -> None:
         """The last attempt was a success."""
         self._failures = 0
+
+    def _cut(self, delay: float) -> float:
+        return delay * (0.5 + 0.5 * self._random.random())
 
 
 class Reflector(Generic[V]):
@@ -110,6 +120,7 @@ class Reflector(Generic[V]):
         self._current_at = float("-inf")  # when the store was last known to be current
         self._open = False  # a watch is
         self._trouble = ""
+        self._status = 0  # with which the server refused the last attempt
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -126,6 +137,11 @@ class Reflector(Generic[V]):
     def trouble(self) -> str:
         """Why there is no view of the cluster; "" while there is one."""
         return "" if self._open else self._trouble
+
+    @property
+    def refused(self) -> int | None:
+        """403 or 404, if that is what the server says to this list and it has never been otherwise."""
+        return self._status if self._status in WILL_NOT and not self.synced else None
 
     def stale_for(self) -> float:
         """Seconds since the store was last in sync: 0 while a watch is open, infinity before the first list."""
@@ -146,29 +162,42 @@ class Reflector(Generic[V]):
     async def _run(self) -> None:
         while self._task is not None:
             error: Exception | None = None
+            began = time.monotonic()
             try:
-                if not self._version:
-                    await self._list()
-                await self._watch()
+                await self._attempt()
             except (ApiError, UnreachableError) as caught:
                 error = caught
             except Exception as caught:  # a fault of fe's own must not end the only view of the cluster
                 log.exception("watching failed", path=self._path)
                 error, self._version = caught, ""
             self._note(error)
-            await asyncio.sleep(self._pause(error))
+            await asyncio.sleep(self._pause(error, time.monotonic() - began))
 
-    def _pause(self, error: Exception | None) -> float:
-        if not isinstance(error, ApiError):
-            return self._backoff.next()
-        delay = self._backoff.next(MOST_REFUSED if error.status in WILL_NOT else None)
-        return max(delay, min(error.retry_after or 0.0, RETRY_AFTER_MOST))
+    async def _attempt(self) -> None:
+        if self._version:
+            try:
+                await self._watch()
+            except ApiError as error:
+                if error.status != 410:
+                    raise
+            else:
+                return
+            await asyncio.sleep(self._backoff.least())  # every watch may have been told so at the same moment
+        await self._list()
+        await self._watch()
+
+    def _pause(self, error: Exception | None, spent: float) -> float:
+        """Seconds until the next attempt, after one that took `spent`."""
+        delay = self._backoff.next(MOST_REFUSED if self.refused else None) - spent
+        asked = error.retry_after if isinstance(error, ApiError) else None
+        return max(delay, self._backoff.least(), min(asked or 0.0, RETRY_AFTER_MOST))
 
     def _note(self, error: Exception | None) -> None:
+        self._status = error.status if isinstance(error, ApiError) else 0
         trouble = "" if error is None else str(error)
         if trouble == self._trouble:
             return
-        if isinstance(error, ApiError) and error.status == 404 and not self.synced:  # ordinary: it is not installed
+        if self.refused == 404:  # ordinary: it is not installed
             log.info("the cluster does not know this kind of objects", path=self._path)
         elif trouble:
             log.warning("the cluster is not seen; the last state is kept", path=self._path, reason=trouble)

@@ -108,8 +108,10 @@ class Watch:
                 return
             self._wake.clear()
             if not self._pending:
+                # Not wait_for, which forgets that it was cancelled if an event comes in the same moment.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), min([end, *list(marks)[:1]]) - now)
+                    async with asyncio.timeout(min([end, *list(marks)[:1]]) - now):
+                        await self._wake.wait()
 
     def _marks(self, now: float) -> deque[float]:
         """When bookmarks are due: every minute, and twice at the end."""
