@@ -23,6 +23,7 @@ EXIT_INTERRUPTED: Final = 130  # as a shell says it of SIGINT
 COMMANDS: Final = {
     "size": ("fe.commands.size:add_size", "how many replicas a load needs, and how long requests wait for one then"),
     "simulate": ("fe.commands.simulate:add_simulate", "what a deployment's settings would do under a load"),
+    "check": ("fe.commands.check:add_check", "whether fe-serve could do its work here, and what to mend"),
     "status": ("fe.commands.status:add_status", "what a running fe-serve is doing"),
     "scale": ("fe.commands.act:add_scale", "set the number of replicas by hand"),
     "drain": ("fe.commands.act:add_drain", "take a replica out"),
@@ -38,12 +39,13 @@ examples:
   fe size --rps 20 --seconds 10                  replicas for 20 requests/s that take 10 s each
   fe simulate --load "ramp:0-200rps,10m" --service lognormal:200ms,0.8
   fe simulate --config fe.yaml --deployment demo/main --trace arrivals.txt --explain
+  fe check --config fe.yaml                      the configuration, the replicas, the cluster: what is wrong
 
 exit codes:
   0  done
-  1  a fault of fe itself, or fe-serve has refused
+  1  a fault of fe itself, or fe-serve has refused, or a check has failed
   2  wrong usage or configuration
-  3  something is missing: a file that can be written, a package, a running fe-serve
+  3  something is missing: a file that can be written, a package, a running fe-serve, what it needs
 
 docs/autoscaling.md explains sizing and scaling, docs/operations.md running fe-serve."""
 

@@ -23,7 +23,7 @@ from fe.model import Listener
 BACKLOG = 65_535  # the kernel cuts it to net.core.somaxconn
 _LOCK_LIMIT = 2.0  # seconds to wait for another fe-serve that is opening a socket in the same directory
 
-_MENDS = {
+MENDS = {
     errno.EADDRINUSE: "something listens there already; stop it or choose another address",
     errno.EACCES: "no permission; ports below 1024 and foreign directories need privileges",
     errno.EPERM: "no permission",
@@ -182,5 +182,5 @@ def _described(address: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        mend = _MENDS.get(error.errno or 0, error.strerror or str(error))
+        mend = MENDS.get(error.errno or 0, error.strerror or str(error))
         raise ResourceError(f"cannot listen on {address}: {mend}") from error

@@ -1,7 +1,8 @@
 """What fe may do in a cluster is what it calls: not less, or it fails there, and nothing more.
 
 The roles are read as the API server reads them: rules add up, nothing forbids, a rule with resourceNames needs the name
-and so never allows `create`. own_calls and model_calls are the lists to extend when fe learns to call something.
+and so never allows `create`. What is called stands in fe/control/kubernetes/permissions.py, which is held against the
+calls of a control plane that does all it can do.
 """
 
 from __future__ import annotations
@@ -10,8 +11,24 @@ from typing import NamedTuple
 
 import pytest
 
+from fe.config import schema
+from fe.control.kubernetes.permissions import ELECTION, MODELS, SIBLINGS, Permission, needs
+from tests.kubernetes.emulator.api import target_of
+from tests.kubernetes.harness import eventually, forget, on_loop, pod
+from tests.kubernetes.scene import (
+    EVENTS,
+    GROUP,
+    Scene,
+    addresses,
+    cluster,
+    has,
+    online_deployment,
+    online_endpoint,
+    scene,
+    workload,
+)
+
 OVERLAYS = ("overlays/single", "overlays/ha")
-OURS = "inference.fe-router.io"
 
 
 class Call(NamedTuple):
@@ -28,29 +45,29 @@ def calls(namespace: str, group: str, resource: str, verbs: str, name: str = "")
     return [Call(namespace, verb, group, resource, name if verb != "create" else "") for verb in verbs.split()]
 
 
-def own_calls() -> list[Call]:
-    """In fe's namespace, wherever the models are: election, siblings, events about itself."""
+def calls_of(namespace: str, permissions: tuple[Permission, ...]) -> list[Call]:
+    """What the table says, for the objects of some names."""
     return [
-        *calls("fe", "coordination.k8s.io", "leases", "create get update", "fe"),
-        *calls("fe", "", "pods", "get list watch"),
-        *calls("fe", "events.k8s.io", "events", "create"),
+        call
+        for one in permissions
+        for call in calls(
+            namespace,
+            one.group,
+            one.resource,
+            " ".join(one.verbs),
+            "fe" if one.named else "any" * ("/" in one.resource),
+        )
     ]
+
+
+def own_calls() -> list[Call]:
+    """In fe's namespace, wherever the models are: election and siblings."""
+    return calls_of("fe", ELECTION + SIBLINGS)
 
 
 def model_calls(namespace: str) -> list[Call]:
-    """In a namespace that models are looked for in: discovery, scaling, status."""
-    return [
-        *calls(namespace, OURS, "onlineendpoints", "get list watch"),
-        *calls(namespace, OURS, "onlinedeployments", "get list watch"),
-        *calls(namespace, OURS, "onlineendpoints/status", "patch update", "any"),
-        *calls(namespace, OURS, "onlinedeployments/status", "patch update", "any"),
-        *calls(namespace, "apps", "deployments", "get list watch"),
-        *calls(namespace, "apps", "deployments/scale", "get patch update", "any"),
-        *calls(namespace, "", "pods", "get list watch"),
-        *calls(namespace, "autoscaling", "horizontalpodautoscalers", "list watch"),
-        *calls(namespace, "keda.sh", "scaledobjects", "list watch"),
-        *calls(namespace, "events.k8s.io", "events", "create"),
-    ]
+    """In a namespace that models are looked for in: discovery, scaling, status, events."""
+    return calls_of(namespace, MODELS)
 
 
 FORBIDDEN = [
@@ -63,9 +80,10 @@ FORBIDDEN = [
     *calls("fe", "", "serviceaccounts", "impersonate", "any"),
     *calls("fe", "", "serviceaccounts/token", "create"),
     *calls("fe", "apps", "deployments", "create delete patch update", "any"),
+    *calls("fe", "apps", "deployments/scale", "patch", "any"),
     *calls("fe", "coordination.k8s.io", "leases", "get update patch delete", "another"),
     *calls("fe", "coordination.k8s.io", "leases", "list watch deletecollection"),
-    *calls("fe", OURS, "onlinedeployments", "create delete patch update", "any"),
+    *calls("fe", GROUP, "onlinedeployments", "create delete patch update", "any"),
     *calls("fe", "rbac.authorization.k8s.io", "roles", "bind escalate create update", "any"),
     *calls("", "", "nodes", "get list watch"),
     *calls("", "", "pods", "list watch"),
@@ -148,6 +166,65 @@ def test_roles_name_the_resources_that_are_defined(build):
     defined = {
         f"{item['spec']['names']['plural']}"
         for item in build("overlays/ha")
-        if item["kind"] == "CustomResourceDefinition" and item["spec"]["group"] == OURS
+        if item["kind"] == "CustomResourceDefinition" and item["spec"]["group"] == GROUP
     }
-    assert defined == {call.resource for call in model_calls("fe") if call.group == OURS and "/" not in call.resource}
+    assert defined == {call.resource for call in model_calls("fe") if call.group == GROUP and "/" not in call.resource}
+
+
+# --- the table, and what is called ---
+
+
+@on_loop
+async def test_the_table_is_what_is_called(tmp_path):
+    """A control plane is elected, finds siblings and models, scales against somebody else's write, reports, and doubts
+    lists that have become empty; every verb of the table is among its calls, and no other."""
+    async with cluster() as emulator:
+        emulator.nodes.run(addresses())
+        await emulator.create(pod("fe-0", labels={"app.kubernetes.io/name": "fe"}))
+        await emulator.create(workload())
+        await emulator.create(online_endpoint())
+        await emulator.create(online_deployment(scale_settings={"max_instances": 4}))
+        emulator.user("installed", None)
+        async with scene(tmp_path, emulator=emulator, user="installed") as s:
+            await s.sees("one/m", {"127.1.0.2": "ready"})
+            await s.leads()
+            emulator.faults.status(409, path="/scale", verb="update", times=1)
+            s.acquire("one/m", 2)
+            await has(s, "onlinedeployments/m", lambda one: one.get("lastDecision"), "written")
+            await eventually(lambda: any(one.path == EVENTS for one in emulator.records), "an event")
+            await doubts(s)
+    called = {(one.verb, *named(one.path)) for one in emulator.records if one.user == "installed"}
+    table = {(verb, one.group, one.resource) for one in ELECTION + SIBLINGS + MODELS for verb in one.verbs}
+    absent = {("list", "keda.sh", "scaledobjects"), ("watch", "keda.sh", "scaledobjects")}  # 404 to the list
+    assert called == table - absent | {("list", "keda.sh", "scaledobjects")}
+
+
+async def doubts(s: Scene) -> None:
+    """Lists are empty all at once, and each is asked for one of its objects."""
+    kinds = ("pods", "deployments", "onlineendpoints", "onlinedeployments")
+    for kind in kinds:
+        s.emulator.faults.empty(path=f"/{kind}\\?")
+    forget(s.emulator)
+    s.emulator.end_watches()
+    await eventually(
+        lambda: {named(one.path)[1] for one in s.emulator.records if one.verb == "get"} >= set(kinds), "all are doubted"
+    )
+
+
+def named(path: str) -> tuple[str, str]:
+    """Group and resource, with its subresource."""
+    target = target_of(path)
+    assert target is not None, path
+    return target.group, f"{target.plural}/{target.part}" if target.part else target.plural
+
+
+def test_what_is_needed_where():
+    """The Lease may be elsewhere; where only a file's pods are, nothing of fe's own kinds is asked for."""
+    settings = schema.Kubernetes(election=schema.Election(lease="l", namespace="leases"))
+    found = {(one.namespace, one.permission.resource, one.name) for one in needs(settings, "own", ["models"], ["more"])}
+    assert {one for one in found if one[0] == "leases"} == {("leases", "leases", "l"), ("leases", "leases", "")}
+    assert {one for one in found if one[0] == "own"} == {("own", "pods", "")}
+    resources = {where: {resource for at, resource, _ in found if at == where} for where in ("models", "more")}
+    assert resources["models"] - resources["more"] == {
+        "onlineendpoints", "onlineendpoints/status", "onlinedeployments", "onlinedeployments/status",
+    }  # fmt: skip

@@ -18,6 +18,7 @@ from tests.project import tree
 FLOOR_OF = {
     "fe": "entry",
     "fe.__main__": "entry",
+    "fe.checks": "entry",
     "fe.cli": "entry",
     "fe.commands": "entry",
     "fe.simulation": "entry",

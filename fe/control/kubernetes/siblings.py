@@ -36,7 +36,7 @@ class Siblings:
     ) -> None:
         self._on_change = on_change
         path = f"/api/v1/namespaces/{namespace}/pods"
-        self._pods = Reflector(cluster, path, _member, self._on_pod, labels=labels)
+        self._pods = Reflector(cluster, path, read_member, self._on_pod, labels=labels)
 
     @property
     def members(self) -> tuple[Sibling, ...]:
@@ -65,7 +65,7 @@ class Siblings:
             self._on_change(self.members)
 
 
-def _member(pod: dict[str, Any]) -> Sibling | None:
+def read_member(pod: dict[str, Any]) -> Sibling | None:
     """A pod as a member; None: it has no address yet, has ended, or is about to."""
     meta, status = pod["metadata"], pod.get("status") or {}
     address = status.get("podIP")
