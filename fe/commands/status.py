@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from fe.commands import address
 from fe.commands.client import Client
-from fe.commands.table import COLUMNS, Row, headline, rows
+from fe.commands.table import COLUMNS, Line, Row, cluster_lines, headline, rows
 from fe.commands.text import printable, printable_json, say
 from fe.control.admin_types import Status
 from fe.errors import FeError
@@ -70,7 +70,7 @@ def plain(status: Status) -> list[str]:
         ).rstrip()
         for line in lines
     ]
-    return [headline(status), "", *aligned]
+    return [headline(status), *(line.text for line in cluster_lines(status)), "", *aligned]
 
 
 # --- on a terminal ---------------------------------------------------------------------------------------------------
@@ -117,8 +117,9 @@ def _view(status: Status, trouble: str) -> Any:
     for row in rows(status):
         table.add_row(*(Text(cell, style=_style(row)) for cell in row.cells))
     head = Text(headline(status), style="bold" if status.ready else "bold yellow")
-    return Group(head, Text(trouble, style="bold red") if trouble else Text(""), table)
+    lines = [Text(line.text, style=_style(line)) for line in cluster_lines(status)]
+    return Group(head, *lines, Text(trouble, style="bold red") if trouble else Text(""), table)
 
 
-def _style(row: Row) -> str:
-    return {"bad": "red", "busy": "yellow", "detail": "dim"}.get(row.mood, "")
+def _style(one: Row | Line) -> str:
+    return {"bad": "red", "busy": "yellow", "detail": "dim"}.get(one.mood, "")

@@ -1,4 +1,4 @@
-"""A status as the rows of a table, in words and rounded figures.
+"""A status as the rows of a table and the lines above it, in words and rounded figures.
 
 Owns: which figures are shown, how they are written, what is marked as bad. Never: output (`fe.commands.status`). Every
 text is made fit for a terminal here, so that whoever prints cells need not think of it.
@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from fe.commands.text import printable
-from fe.control.admin_types import Deployment, Endpoint, Replica, Status
+from fe.control.admin_types import Deployment, Endpoint, Kubernetes, Replica, Status
 
 UNKNOWN: Final = "-"
 FULL: Final = 1.0  # utilization from which requests wait
+NEEDED: Final = ("pods", "deployments")  # kinds without which nothing of a cluster can be served
 
 
 class Column(NamedTuple):
@@ -44,6 +45,13 @@ class Row(NamedTuple):
     mood: str
 
 
+class Line(NamedTuple):
+    """`mood`: "good", "busy" (fe goes on with what it knows) or "bad"."""
+
+    text: str
+    mood: str
+
+
 def headline(status: Status) -> str:
     """One line about fe itself."""
     active = sum(worker.state == "active" for worker in status.workers)
@@ -59,11 +67,51 @@ def headline(status: Status) -> str:
     return printable(" | ".join(parts))
 
 
+def cluster_lines(status: Status) -> Iterator[Line]:
+    """Who scales and how well the cluster is seen, and a line for each problem of an object; none without a cluster."""
+    cluster = status.kubernetes
+    if cluster is not None:
+        lead, sight = _lead(cluster), _sight(cluster)
+        count = len(cluster.siblings)
+        text = f"kubernetes: {lead.text} | {count} front-end{'' if count == 1 else 's'} | {sight.text}"
+        yield Line(printable(text), max(lead.mood, sight.mood, key=("good", "busy", "bad").index))
+        for problem in cluster.problems:
+            yield Line(printable(f"kubernetes: {problem}"), "busy")
+
+
+def _lead(cluster: Kubernetes) -> Line:
+    if cluster.leading:
+        return Line("this front-end scales", "good")
+    if cluster.leader is not None and cluster.leader != cluster.identity:  # itself: it was the last that is known of
+        return Line(f"{cluster.leader} scales", "good")
+    why = f": {cluster.election_trouble}" if cluster.election_trouble is not None else ""
+    return Line(f"no front-end scales{why}", "busy")
+
+
+def _sight(cluster: Kubernetes) -> Line:
+    blind = [view for view in cluster.views if view.refused and view.kind in NEEDED]
+    if blind:
+        return Line(f"fe may not see {blind[0].kind} of {blind[0].namespace}: {blind[0].trouble}", "bad")
+    wanted = [view for view in cluster.views if not view.refused]
+    away = [view for view in wanted if view.trouble is not None]
+    if not away:
+        known = bool(wanted) and all(view.seconds_since_sync is not None for view in wanted)
+        return Line("seen as it is", "good") if known else Line("being looked at for the first time", "good")
+    who = "API server" if len(away) == len(wanted) else ", ".join(sorted({view.kind for view in away}))
+    ages = [view.seconds_since_sync for view in away if view.seconds_since_sync is not None]
+    if not ages:
+        return Line(f"{who} not reached yet: {away[0].trouble}", "bad")
+    return Line(f"{who} away for {_age(max(ages))}, serving the last known state: {away[0].trouble}", "busy")
+
+
 def rows(status: Status) -> Iterator[Row]:
-    """One for each deployment, and one for each of its replicas that gets no requests."""
+    """One for each deployment; below it what else scales its pods, and each of its replicas that gets no requests."""
+    conflicts = status.kubernetes.conflicts if status.kubernetes is not None else {}
     for endpoint in status.endpoints:
         for deployment in endpoint.deployments:
             yield _row(endpoint, deployment, status.time)
+            if others := conflicts.get(f"{endpoint.name}/{deployment.name}"):
+                yield _conflict_row(others)
             for replica in deployment.replicas:
                 if replica.state != "ready" or replica.held:
                     yield _replica_row(replica)
@@ -86,6 +134,11 @@ def _row(endpoint: Endpoint, deployment: Deployment, now: float) -> Row:
         ),
         _mood(deployment),
     )
+
+
+def _conflict_row(others: list[str]) -> Row:
+    what = f"{' and '.join(others)} scales the same pods: fe leaves their number alone"
+    return Row(("  conflict", *[""] * (len(COLUMNS) - 2), printable(what)), "busy")
 
 
 def _replica_row(replica: Replica) -> Row:

@@ -237,9 +237,9 @@ class Deployment(Struct, frozen=True):
         if self.scales:
             wanted = scale.min_instances if self.instance_count is None else self.instance_count
             return max(scale.min_instances, min(wanted, scale.max_instances))
-        if self.instance_count is not None:
-            return self.instance_count
-        return 1 if scale.type == "default" else scale.min_instances
+        if self._pinned:
+            return scale.min_instances
+        return 1 if self.instance_count is None else self.instance_count
 
     def most_replicas(self) -> int:
         """How many replicas there may be at some time."""
@@ -253,9 +253,14 @@ class Deployment(Struct, frozen=True):
     @property
     def left_alone(self) -> bool:
         """Pods whose number nobody has stated: it is whatever the cluster says, and `replica_count` a guess."""
-        scale = self.scale_settings
-        stated = self.instance_count is not None or (scale.type != "default" and scale.min_instances != 1)
+        stated = self.instance_count is not None or self._pinned
         return isinstance(self.replicas, KubernetesReplicas) and not self.scales and not stated
+
+    @property
+    def _pinned(self) -> bool:
+        """Both bounds are one number. 1 may be what nobody has written: there `instance_count` may differ."""
+        scale = self.scale_settings
+        return scale.type != "default" and scale.min_instances == scale.max_instances != 1
 
     @property
     def cold_start_timeout_ms(self) -> int:

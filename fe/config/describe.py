@@ -78,8 +78,11 @@ def _deployment(deployment: schema.Deployment) -> Iterator[str]:
     switches = [name for name in ("retry_on_reset", "websocket") if getattr(settings, name)]
     if switches:
         yield _row("also", ", ".join(switches), 4)
+    pods = isinstance(deployment.replicas, schema.KubernetesReplicas)
     for name, probe in (("readiness", deployment.readiness_probe), ("liveness", deployment.liveness_probe)):
-        if probe is not None:
+        if probe is not None and pods:
+            yield _row(name, "not used: whether a pod is ready is the kubelet's word", 4)
+        elif probe is not None:
             every = f"GET {probe.path} every {_seconds(probe.period)}, {_seconds(probe.timeout)} to answer"
             yield _row(name, f"{every}, {probe.failure_threshold} failures", 4)
 

@@ -248,7 +248,7 @@ def check_scale(entry: DeploymentEntry, findings: Findings) -> None:
         mend = "allow some requests to wait, or set min_instances: 1"
         findings.problem(queue_at, "0 leaves nobody to wait for the first replica: none would ever be started", mend)
     count = deployment.instance_count
-    if scale.automatic and count is not None and not scale.min_instances <= count <= scale.max_instances:
+    if count is not None and scale.type == "target_utilization" and deployment.replica_count() != count:
         text = f"{count} is outside of min_instances..max_instances: it starts with {deployment.replica_count()}"
         findings.note(place.key("instance_count"), text)
 

@@ -31,7 +31,8 @@ def scale(plane: ControlPlane, name: str, count: int) -> int:
             409, "not_scalable", f"{name} has {deployment.kind} replicas: fe can neither start nor end them"
         )
     if deployment.barred:
-        raise ActionError(409, "left_alone", f"fe does not scale {name} now: {deployment.barred}")
+        why = "; ".join(filter(None, (deployment.barred, deployment.mend)))
+        raise ActionError(409, "left_alone", f"fe does not scale {name} now: {why}")
     policy = deployment.plan.scale
     low, high = (policy.min_instances, policy.max_instances) if policy else (0, plane.table.limits.replicas)
     if not low <= count <= high:

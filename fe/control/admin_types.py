@@ -173,6 +173,7 @@ class View(Struct):
     objects: Annotated[int, _about("how many are kept")]
     seconds_since_sync: Annotated[float | None, _about("0: it is watched; null: never seen yet")]
     trouble: Annotated[str | None, _about("why it is not seen")]
+    refused: Annotated[bool, _about("the server does not know this kind, or does not let fe see it, and never did")]
 
 
 class Kubernetes(Struct):

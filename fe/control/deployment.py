@@ -51,6 +51,11 @@ class Record:
     held: bool = False  # drained by hand: stays so until it is undrained
     leaving: bool = False  # drained by its provider, which is about to end it or has begun to
 
+    @property
+    def late(self) -> bool:
+        subject = self.subject
+        return subject is not None and subject.late
+
 
 class Deployment:
     """A deployment that exists in the table."""
@@ -203,17 +208,23 @@ class Deployment:
         """Why the number of replicas cannot be set from here now; "" where it can."""
         return self._provider.barred
 
+    @property
+    def mend(self) -> str:
+        """What can be done where it is `barred`."""
+        return self._provider.mend
+
     def take_hand(self) -> tuple[int, int] | None:
         """Before and after, where somebody else has set the number since this was last asked."""
         return self._provider.take_hand()
 
     def counts(self, load: DeploymentLoad) -> tuple[int, int, int]:
-        """Replicas that are ready, that will be soon, and that fail again and again (those do not count).
+        """Replicas that are ready, that will be soon, and that fail or do not get ready in time (those do not count).
 
         As everything that only reads, it may be called from a thread.
         """
-        failing = self._provider.failing
-        states = [self._table.replica(record.index).state for record in list(self._records.values())]
+        records = list(self._records.values())
+        failing = max(self._provider.failing, sum(record.late for record in records))
+        states = [self._table.replica(record.index).state for record in records]
         starting = states.count(REPLICA_STARTING) + self._provider.pending
         return load.ready, max(0, starting - failing), failing
 

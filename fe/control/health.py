@@ -32,6 +32,7 @@ from fe.log import logger
 log = logger("control.health")
 
 STARTUP_PERIOD: Final = 0.25  # a local replica that has not answered yet
+READY_WITHIN: Final = 600.0  # seconds, as Kubernetes gives pods: one that is not ready for so long counts as failing
 RETURN_FIRST: Final = 0.25  # an ejected replica: first probe after this, then doubling
 RETURN_MOST: Final = 10.0
 FLAPPING: Final = 10.0  # ejected again within this after its return: the back-off goes on where it was
@@ -108,6 +109,8 @@ class Subject:
     readiness: Tally | None = None
     liveness: Tally | None = None
     returned: float = float("-inf")  # when it last came back from ejection
+    waits_since: float = 0.0  # since when it is not ready
+    late: bool = False  # it has had its time to become ready
     last: str = "not probed yet"
     watches: dict[Purpose, Watch] = field(default_factory=dict)
     closed: bool = False
@@ -156,6 +159,7 @@ class HealthChecker:
         state = self._table.replica(index).state
         known = state in (REPLICA_READY, REPLICA_EJECTED)
         subject = Subject(index, deployment, sockaddr, local, policy, on_change, on_dead, known or not local, known)
+        subject.waits_since = self._loop.time()
         if policy.readiness is not None:
             subject.readiness = Tally(policy.readiness, ok=known)
         if policy.liveness is not None:
@@ -356,11 +360,17 @@ class HealthChecker:
             changed = False
         if not fit and Purpose.RETURN in subject.watches:
             self._end(subject.watches[Purpose.RETURN])
+        now = self._loop.time()
         if changed or fit != subject.ready:
-            subject.ready = fit
+            subject.ready, subject.waits_since, subject.late = fit, now, False
             text = "a replica is ready" if fit else "a replica is not ready"
-            self._events.add("ready" if fit else "unready", text, **subject.fields, figures={"probe": subject.last})
-            subject.on_change()
+        elif not fit and not subject.late and now >= subject.waits_since + READY_WITHIN:
+            subject.late = True
+            text = f"a replica has not been ready for {READY_WITHIN:g} s: it counts as failing"
+        else:
+            return
+        self._events.add("ready" if fit else "unready", text, **subject.fields, figures={"probe": subject.last})
+        subject.on_change()
 
 
 def _retally(old: Tally | None, check: Probe | None, ok: bool) -> Tally | None:

@@ -224,7 +224,7 @@ class TableCollector(Collector):
             return GaugeMetricFamily(name, text, labels=LABELS)
 
         desired = gauge("fe_replicas_desired", "Replicas there should be.")
-        failing = gauge("fe_replicas_failing", "Replicas there should be, that fail whenever they are started.")
+        failing = gauge("fe_replicas_failing", "Replicas there should be, that fail or are not ready in time.")
         used = gauge(
             "fe_utilization_ratio", "(busy + queued) / replicas over the last polling interval, exact; absent: unknown."
         )

@@ -95,6 +95,7 @@ cdef class Exchange(UpstreamUser):
     cdef int _on_asked(self, int result, int64_t deadline_ns) except -1
     cdef int _refuse_for(self, int result) except -1
     cdef void _look(self)
+    cdef str _limit(self)
     cdef int _on_lease(self) except -1
     cdef int _send(self) except -1
     cdef int _on_told(self, int outcome, bint last) except -1

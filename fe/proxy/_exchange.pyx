@@ -304,11 +304,19 @@ cdef class Exchange(UpstreamUser):
             return self._on_asked(self._ask(deadline), deadline)
         self._look()
         if self.cold and not self._cold_until():
-            limit = f"within cold_start_timeout ({self.deployment.cold_start_ns // 1_000_000} ms)."
             if self.state.ready:
-                return self._refuse(QUEUE_WAIT, f"No replica became free {limit}")
-            return self._refuse(NO_REPLICA, f"No replica became ready {limit}")
+                return self._refuse(QUEUE_WAIT, f"No replica became free within {self._limit()}.")
+            return self._refuse(NO_REPLICA, f"No replica became ready within {self._limit()}.")
         return self._refuse(QUEUE_WAIT if self.state.ready else NO_REPLICA)
+
+    cdef str _limit(self):
+        """The setting by which who met no replica has waited long enough. Pods are given the time for a place, so both
+        are equal there."""
+        cdef int64_t place_ns = self.deployment.queue_wait_ns
+        cdef int64_t cold_ns = self.deployment.cold_start_ns
+        if place_ns == cold_ns or (self.state.ready and place_ns > cold_ns):
+            return f"max_queue_wait_ms ({place_ns // 1_000_000} ms)"
+        return f"cold_start_timeout ({cold_ns // 1_000_000} ms)"
 
     cdef int end_waiting(self) except -1:
         """The end of fe-serve: there will be no place for it any more."""

@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from tests.commands.running import OnTerminal, fe, stranger
+from tests.page import scenes
 from tests.support.backends import Backend
 from tests.support.client import request
 from tests.support.fe_process import FeProcess, dead_port, endpoint, wait_for
@@ -157,6 +158,7 @@ def hostile() -> dict:
         "actions": False, "reloads": {"applied": 1, "refused": 1, "last_ok": False}, "endpoints": [endpoint],
         "workers": [{"index": 0, "pid": 1, "state": NASTY, "starts": 1, "slots_in_use": 3}],
         "table": {"bytes": 1, "deployments": share, "replicas": share, "slots": 8}, "of_the_future": [NASTY],
+        "kubernetes": {**scenes.away(1, NASTY), "problems": [NASTY], "conflicts": {f"{NASTY}/{NASTY}": [NASTY]}},
     }  # fmt: skip
 
 
@@ -185,6 +187,49 @@ def test_what_an_answer_says_cannot_steer_the_terminal():
     for steering in ("\x1b]", "\x1b[2J", "\x07", "\u202e", "\x9b", "\x7f"):
         assert steering not in terminal.seen
     assert "evil[red]" in terminal.seen
+
+
+def test_a_cluster_has_a_line_and_conflicts_stand_at_their_deployment():
+    cluster = scenes.cluster(conflicts={"rents/main": ["HorizontalPodAutoscaler hpa"]}, problems=[f"canary: {NASTY}"])
+    with stranger({**scenes.quiet(), "kubernetes": cluster}) as other:
+        lines = fe("status", "--admin", other.address).stdout.splitlines()
+        with OnTerminal("status", "--once", "--admin", other.address) as terminal:
+            terminal.wait_for(lambda seen: "conflict" in seen, "the conflict")
+            terminal.end(0)
+    assert lines[1] == "kubernetes: this front-end scales | 3 front-ends | seen as it is"
+    assert lines[2].startswith("kubernetes: canary: ")
+    assert lines[3] == ""
+    assert [line.split()[0] for line in lines[5:]] == ["rents/main", "conflict"]
+    assert lines[6].endswith("HorizontalPodAutoscaler hpa scales the same pods: fe leaves their number alone")
+    assert "this front-end scales" in terminal.seen
+    assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "line"),
+    [
+        (scenes.cluster(leading=False, leader="fe-2"), "fe-2 scales | 3 front-ends | seen as it is"),
+        (
+            scenes.away(40.2, "no"),
+            "no front-end scales: no | 3 front-ends | API server away for 40 s, serving the last known state: no",
+        ),
+        (
+            scenes.cluster(leading=False, leader="fe-0", siblings=[], views=[]),  # itself, as last heard
+            "no front-end scales | 0 front-ends | being looked at for the first time",
+        ),
+        (
+            scenes.cluster(views=[scenes.view("pods", 0, seconds_since_sync=None, trouble="403 no", refused=True)]),
+            "this front-end scales | 3 front-ends | fe may not see pods of models: 403 no",
+        ),
+        (
+            scenes.cluster(views=[scenes.view("pods", 0, seconds_since_sync=None, trouble="away")]),
+            "this front-end scales | 3 front-ends | API server not reached yet: away",
+        ),
+    ],
+)
+def test_how_well_a_cluster_is_seen(cluster, line):
+    with stranger({**scenes.quiet(), "kubernetes": cluster}) as other:
+        assert fe("status", "--admin", other.address).stdout.splitlines()[1] == f"kubernetes: {line}"
 
 
 def test_an_output_without_these_letters_gets_the_table_too():

@@ -117,6 +117,7 @@ def test_replicas_in_the_cluster_need_a_cluster(tmp_path):
         ("instance_count: 0", False, False, 0, 0),
         ("scale_settings: {type: default}", False, True, 1, 1),
         ("scale_settings: {min_instances: 2, max_instances: 2}", False, False, 2, 2),
+        ("scale_settings: {min_instances: 2, max_instances: 2}\ninstance_count: 1", False, False, 2, 2),
         ("scale_settings: {max_instances: 5}", True, False, 1, 5),
         ("scale_settings: {min_instances: 0, max_instances: 5}\ninstance_count: 2", True, False, 2, 5),
     ],
@@ -157,6 +158,10 @@ def test_described(tmp_path):
     for said in ("fe's own namespace", "by the Lease fe in the same namespace, 15 s", "app.kubernetes.io/name=fe",
                  "2 pods, those of the Deployment m, port 5001", "2 to 9 replicas"):  # fmt: skip
         assert said in lines
+    text = in_cluster("readiness_probe: {period: 5}")
+    lines = "\n".join(describe(loaded(tmp_path, text).config, "1", 0))
+    assert "readiness     not used: whether a pod is ready is the kubelet's word" in lines
+    assert "GET" not in lines
     assert "as many pods as there are" in "\n".join(describe(loaded(tmp_path, in_cluster()).config, "1", 0))
     text = block("{kubeconfig: /k, context: c, namespaces: ['*'], election: {namespace: n}}")
     lines = "\n".join(describe(loaded(tmp_path, text).config, "1", 0))

@@ -178,6 +178,10 @@ def test_admin_can_be_switched_off(tmp_path):
         ("scale_settings: {min_instances: 2, max_instances: 5}", 2),
         ("scale_settings: {min_instances: 2, max_instances: 5}\ninstance_count: 4", 4),
         ("scale_settings: {min_instances: 0}", 0),
+        ("scale_settings: {min_instances: 3, max_instances: 3}\ninstance_count: 1", 3),
+        ("scale_settings: {min_instances: 3, max_instances: 3}\ninstance_count: 5", 3),
+        ("scale_settings: {type: default, min_instances: 3, max_instances: 3}\ninstance_count: 1", 1),
+        ("instance_count: 2", 2),
     ],
 )
 def test_number_of_local_replicas(tmp_path, block, count):

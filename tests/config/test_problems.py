@@ -325,6 +325,8 @@ def test_hints_do_not_hinder(tmp_path):
     assert any(
         "is outside of min_instances..max_instances: it starts with 3" in n for n in loaded(tmp_path, scales).notes
     )
+    fixed = deployment("scale_settings: {min_instances: 3, max_instances: 3}\ninstance_count: 1", process)
+    assert any("1 is outside of min_instances..max" in note for note in loaded(tmp_path, fixed).notes)
     scales = deployment("scale_settings: {max_instances: 3}", "replicas: {static: [a:1]}")
     assert any("static replicas cannot be scaled" in note for note in loaded(tmp_path, scales).notes)
     assert any("static: is empty" in note for note in loaded(tmp_path, static("[]")).notes)

@@ -116,3 +116,11 @@ def test_the_example_with_everything_has_every_key_with_its_default():
     config = load(str(tree.ROOT / "examples/full.yaml")).config
     assert config.limits == limits.Limits()
     assert config.endpoints[0].deployments[0].request_settings == schema.RequestSettings()
+
+
+def test_the_example_of_a_cluster_has_every_key_of_it_and_of_scaling():
+    text = (tree.ROOT / "examples/kubernetes.yaml").read_text()
+    for struct in (schema.Kubernetes, schema.Election, schema.KubernetesReplicas, schema.ScaleSettings):
+        for name in fields_of(struct):
+            assert re.search(rf"^\s*{name}:", text, re.MULTILINE), name
+    assert load(str(tree.ROOT / "examples/kubernetes.yaml")).config.kubernetes.election == schema.Election()

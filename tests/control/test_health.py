@@ -276,7 +276,7 @@ async def test_one_that_fails_again_after_its_return_waits_longer_each_time():
 @on_loop
 async def test_a_successor_takes_states_up_as_they_are():
     async with world() as w, replicas(3) as [fit, ejected, draining]:
-        policy = HealthPolicy(readiness=Probe(period=30))
+        policy = HealthPolicy(readiness=Probe(period=30_000))
         index = [w.table.add_replica(w.deployment, one.sockaddr, REPLICA_READY) for one in (fit, ejected, draining)]
         for one, state in zip(index, (REPLICA_READY, REPLICA_EJECTED, REPLICA_DRAINING), strict=True):
             w.table.set_replica_state(one, state)

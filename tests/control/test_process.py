@@ -10,6 +10,7 @@ import pytest
 
 from fe.config.annotations import Secret
 from fe.config.schema import Endpoint, Keys, ProcessReplicas, RouterConfig
+from fe.control import health
 from fe.control.deployment import Deployment
 from fe.control.health import HealthPolicy, Probe
 from fe.control.providers import process
@@ -140,6 +141,24 @@ async def test_crashes_in_a_row_are_slowed_down_and_told(caplog):
         assert starts <= 6  # at 0, 0, 50, 100, 200 ms, and the next
         deployment.apply(plan(spec("mended")))
         await wait_ready(s, deployment, 1)
+
+
+@on_loop
+async def test_one_that_runs_and_never_becomes_ready_fails_and_is_told_once(monkeypatch, caplog):
+    monkeypatch.setattr(health, "READY_WITHIN", 0.3)
+    monkeypatch.setattr(health, "STARTUP_PERIOD", 0.02)
+    deaf = (sys.executable, "-S", "-c", "import time; time.sleep(600)")
+    async with stage() as s:
+        deployment = Deployment.create(s.around, plan(spec(command=deaf), count=2))
+        deployment.start()
+        await eventually(lambda: deployment.counts(deployment.load) == (0, 2, 0), "both start")
+        await eventually(lambda: deployment.counts(deployment.load) == (0, 0, 2), "they have had their time")
+        await asyncio.sleep(0.2)  # some probes
+        told = [one for one in caplog.records if one.getMessage().startswith("a replica has not been ready for 0.3 s")]
+        assert len({one.fields["replica"] for one in told}) == len(told) == len(s.peer.spawned) == 2
+        deployment.apply(plan(spec("mended"), count=2))
+        await wait_ready(s, deployment, 2)
+        assert deployment.counts(deployment.load) == (2, 0, 0)
 
 
 @on_loop

@@ -120,6 +120,26 @@ def test_in_vain(place_ms: int) -> None:
         assert (at_once["code"], "detail" in at_once) == ("no_replica", False)
 
 
+def test_the_setting_that_was_waited_for_is_named() -> None:
+    """Pods that are gone for a moment are waited for as a place is, and so is one that came late and was busy."""
+    gate = threading.Event()
+    settings = {"cold_start_timeout_ms": 200, "max_queue_wait_ms": 200}
+    with DataPlane(pods=settings, late={"cold_start_timeout_ms": 100, "max_queue_wait_ms": 1500}) as plane:
+        with plane.client() as client:
+            error = client.get("/pods/x").json()["error"]
+            assert error["code"] == "no_replica"
+            assert error["detail"] == "No replica became ready within max_queue_wait_ms (200 ms)."
+        with ExitStack() as stack, Backend(scripts.held(gate, scripts.answer())) as replica:
+            for number in (1, 2):
+                waits = _send(plane, stack, f"/late/{number}")
+                plane.wait_queue("late", number)
+            plane.add("late", replica)
+            error = waits.read_response("GET").json()["error"]
+            assert error["code"] == "queue_wait"
+            assert error["detail"] == "No replica became free within max_queue_wait_ms (1500 ms)."
+            gate.set()
+
+
 def test_a_place_is_waited_for_longer_than_a_replica() -> None:
     """Once there is one, the other time counts."""
     gate = threading.Event()

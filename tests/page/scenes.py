@@ -139,6 +139,38 @@ def many(endpoints: int = 25, deployments: int = 4, replicas: int = 10) -> Json:
     return status(made)
 
 
+def view(kind: str, objects: int, **more: Any) -> Json:
+    return {
+        "namespace": "models", "kind": kind, "objects": objects, "seconds_since_sync": 0.0, "trouble": None,
+        "refused": False, **more,
+    }  # fmt: skip
+
+
+def cluster(**more: Any) -> Json:
+    """The status's part about Kubernetes, with three front-ends and nothing wrong."""
+    unknown = {"seconds_since_sync": None, "trouble": "404 NotFound: no such kind", "refused": True}
+    made = {
+        "identity": "fe-0", "namespace": "fe", "reached_by": "kubeconfig, https://k", "leading": True,
+        "leader": "fe-0", "election_trouble": None, "conflicts": {}, "problems": [], "waiting": {}, "scale_writes": {},
+        "siblings": [
+            {"identity": f"fe-{at}", "address": f"10.0.0.{at}", "since": NOW - 7300 + at} for at in range(3)
+        ],
+        "views": [view("pods", 1200), view("deployments", 2), view("scaledobjects", 0, **unknown)],
+    }  # fmt: skip
+    return {**made, **more}
+
+
+def away(seconds: float, why: str = "connection refused") -> Json:
+    """No answer from the API server for so long; another front-end led when it was last seen."""
+    lost = {"seconds_since_sync": seconds, "trouble": why}
+    return cluster(
+        leading=False,
+        leader=None,
+        election_trouble=why,
+        views=[view("pods", 3, **lost), view("deployments", 1, **lost)],
+    )
+
+
 HOSTILE = '<img src=x onerror="window.broken=1"><script>window.broken=1</script>\'&amp;'
 
 
@@ -155,6 +187,8 @@ def hostile() -> Json:
     )
     made = status([whole], version=HOSTILE, ready=False, not_ready=[HOSTILE])
     made["workers"][0]["state"] = HOSTILE
+    member = {"identity": HOSTILE, "address": HOSTILE, "since": NOW}
+    made["kubernetes"] = {**away(1, HOSTILE), "problems": [HOSTILE, HOSTILE + "p" * 200], "siblings": [member]}
     return made
 
 

@@ -182,7 +182,19 @@ def test_hostile_texts_stay_texts(fixture: Fixture, open_page: Open) -> None:
     assert page.locator("img").count() == 0
     assert page.locator("script").count() == 1
     assert page.evaluate("window.broken") is None
-    for place in ("#version", "#troubles li", "h3", "h4", ".decision", ".chosen", "#workers", "#log"):
+    for place in (
+        "#version",
+        "#troubles li",
+        "#cluster",
+        "#cluster .members",
+        "#cluster .problems",
+        "h3",
+        "h4",
+        ".decision",
+        ".chosen",
+        "#workers",
+        "#log",
+    ):
         assert scenes.HOSTILE in page.locator(place).first.text_content(), place
     assert looks.width_of(page) == 1440
 

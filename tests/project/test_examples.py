@@ -24,7 +24,7 @@ def test_example_is_valid(path):
 
 
 def test_there_are_examples():
-    assert {"quickstart.yaml", "static.yaml", "full.yaml"} <= {path.name for path in EXAMPLES}
+    assert {"quickstart.yaml", "static.yaml", "full.yaml", "kubernetes.yaml"} <= {path.name for path in EXAMPLES}
 
 
 def test_check_would_notice(tmp_path):

@@ -130,6 +130,7 @@ def show(hub: Hub) -> dict[str, Any]:
             {
                 "namespace": view.namespace, "kind": kind, "objects": len(one.store),
                 "seconds_since_sync": round(one.stale_for(), 3) if one.synced else None, "trouble": one.trouble or None,
+                "refused": view.is_refused(kind),
             }
             for view in list(hub.views.values())
             for kind, one in view.reflectors.items()

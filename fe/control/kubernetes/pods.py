@@ -121,9 +121,10 @@ class PodsProvider(PodProvider):
 
     @property
     def failing(self) -> int:
-        pods = list(self.target.pods.values())
-        missing = max(0, self.wanted - len(pods)) if self.target.cannot_create else 0
-        return missing + sum(bool(pod.failing) for pod in pods)
+        target = self.target
+        pods = [pod for pod in list(target.pods.values()) if not pod.terminating and not pod.ended]
+        missing = max(0, self.wanted - len(pods)) if target.cannot_create else 0
+        return missing + sum(bool(pod.failing) or (target.stalled and not pod.ready) for pod in pods)
 
     @property
     def scales(self) -> bool:
@@ -138,6 +139,17 @@ class PodsProvider(PodProvider):
     def barred(self) -> str:
         bar = self.bar()
         return "" if bar is None else bar.text
+
+    @property
+    def mend(self) -> str:
+        bar = self.bar()
+        if bar is None or bar.reason not in ("Conflict", "NotLeading"):
+            return ""
+        if bar.reason == "Conflict":
+            return "set its bounds, or remove it and fe scales"
+        namespace, name = self.target.key
+        command = f"kubectl -n {namespace} scale deployment/{name}"
+        return f"ask the one that leads, or set it with `{command}`, which fe respects"
 
     def take_hand(self) -> tuple[int, int] | None:
         return self.target.scale.take_hand()

@@ -59,6 +59,7 @@ class Workload(Struct, frozen=True):
     replicas: int
     selector: Selector
     cannot_create: bool  # no quota, say: pods that it wants do not come about
+    stalled: bool  # its pods that are not ready have had progressDeadlineSeconds to become so
     plain: DeploymentObject | None
 
 
@@ -87,13 +88,14 @@ def read_pod(value: Mapping[str, Any]) -> Pod:
 def read_workload(value: Mapping[str, Any]) -> Workload:
     """A Deployment, slim."""
     meta, spec = value["metadata"], value["spec"]
-    failure = _condition(value.get("status") or {}, "ReplicaFailure")
+    failure, progress = (_condition(value.get("status") or {}, name) for name in ("ReplicaFailure", "Progressing"))
     return Workload(
         uid=meta["uid"],
         version=meta["resourceVersion"],
         replicas=spec.get("replicas", 1),
         selector=read_selector(spec["selector"]),
         cannot_create=failure.get("status") == "True",
+        stalled=progress.get("status") == "False" and progress.get("reason") == "ProgressDeadlineExceeded",
         plain=read_plain_deployment(value),
     )
 

@@ -66,6 +66,10 @@ class Target:
     def cannot_create(self) -> bool:
         return self.workload is not None and self.workload.cannot_create
 
+    @property
+    def stalled(self) -> bool:
+        return self.workload is not None and self.workload.stalled
+
     def on_workload(self, workload: Workload | None) -> bool:
         """The Deployment as it is now. True: its pods are to be looked up anew."""
         self.workload = workload

@@ -2,8 +2,9 @@
 
    Owns: polling (one request under way at a time, longer pauses while fe does not answer, none while nobody
    looks), the banner, the page's head, totals, problems and the router's own figures. Never: a change of fe
-   (actions.js asks for those). Read trouble.js, deployments.js and events.js next. */
+   (actions.js asks for those). Read trouble.js, cluster.js, deployments.js and events.js next. */
 
+import { showCluster } from "./cluster.js";
 import { Deployments, linkTo } from "./deployments.js";
 import { Keyed, attribute, clone, shown, slots, text } from "./dom.js";
 import { Events } from "./events.js";
@@ -119,6 +120,7 @@ function show(status) {
   showHead(status, troubles);
   showTotals(status, all.map(([, deployment]) => deployment));
   showTroubles(troubles);
+  showCluster(status.kubernetes, status.time);
   deployments.update(status, troubles);
   events.offer(all.map(([name]) => name));
   showRouter(status);
@@ -161,11 +163,12 @@ function buildTrouble() {
   return view;
 }
 
-function fillTrouble(view, { level, where, what }) {
+function fillTrouble(view, { level, where, what, cluster }) {
+  const [name, link] = cluster ? ["Kubernetes", "#cluster-title"] : ["fe", "#router-title"];
   text(view.level, level);
   attribute(view.level, "data-level", level);
-  text(view.where, where ?? "fe");
-  attribute(view.where, "href", where === null ? "#router-title" : linkTo(where));
+  text(view.where, where ?? name);
+  attribute(view.where, "href", where === null ? link : linkTo(where));
   text(view.what, what);
 }
 

@@ -52,11 +52,15 @@ export function iso(time) {
   return new Date(time * 1000).toISOString();
 }
 
+/** A length of time. */
+export function lasting(seconds) {
+  if (seconds < 120) return `${Math.floor(seconds)} s`;
+  if (seconds < 7200) return `${Math.floor(seconds / 60)} min`;
+  return seconds < 172800 ? `${Math.floor(seconds / 3600)} h` : `${Math.floor(seconds / 86400)} days`;
+}
+
 export function ago(seconds) {
-  if (seconds < 1) return "now";
-  if (seconds < 120) return `${Math.floor(seconds)} s ago`;
-  if (seconds < 7200) return `${Math.floor(seconds / 60)} min ago`;
-  return seconds < 172800 ? `${Math.floor(seconds / 3600)} h ago` : `${Math.floor(seconds / 86400)} days ago`;
+  return seconds < 1 ? "now" : `${lasting(seconds)} ago`;
 }
 
 export function plural(number, noun) {

@@ -82,6 +82,11 @@ class Provider(abc.ABC):
         """Why `scale` would have no effect now, in words; "" where it has one."""
         return ""
 
+    @property
+    def mend(self) -> str:
+        """What somebody can do who wants another number where it is `barred`; "" where that is plain."""
+        return ""
+
     def take_hand(self) -> tuple[int, int] | None:
         """The number before and after somebody else has set it, told once; None: nobody has."""
         return None
