@@ -774,8 +774,9 @@ cdef int _frame_response(ResponseHead head, int method) except -1:
     else:
         head.framing = BODY_CLOSE
     if method == METHOD_HEAD or head.status < 200 or head.status == 204 or head.status == 304:
-        # A server that sends the declared body all the same would have it read as the next answer.
-        head.keep_alive = head.framing == BODY_CLOSE or head.content_length == 0
+        # A server that sends the declared body all the same would have it read as the next answer; and one that gives
+        # no length to HEAD may be one whose bodies end with the connection.
+        head.keep_alive = head.content_length == 0 or (head.framing == BODY_CLOSE and method != METHOD_HEAD)
         head.framing = BODY_NONE
     return 0
 

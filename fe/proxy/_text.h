@@ -6,6 +6,7 @@
 #ifndef FE_PROXY_TEXT_H
 #define FE_PROXY_TEXT_H
 
+#include <arpa/inet.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -78,21 +79,35 @@ static inline int fe_hex(char c) {
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* uri-host [":" port] of RFC 9110 7.2, narrowed to what names a host in practice: letters, digits, `-._~`, or an IPv6
- * literal in brackets; a port of up to five digits within range. Returns the host's length without the port, or -1. */
+/* The length of an IPv6 address in brackets, or -1. */
+static inline ptrdiff_t fe_ipv6_length(const char *at, ptrdiff_t n) {
+    char text[INET6_ADDRSTRLEN];
+    struct in6_addr address;
+    ptrdiff_t i = 1;
+    while (i < n && i < (ptrdiff_t)sizeof(text) && (fe_hex(at[i]) >= 0 || at[i] == ':' || at[i] == '.'))
+        i++;
+    if (i >= n || at[i] != ']')
+        return -1;
+    memcpy(text, at + 1, (size_t)(i - 1));
+    text[i - 1] = 0;
+    return inet_pton(AF_INET6, text, &address) == 1 ? i + 1 : -1;
+}
+
+/* uri-host [":" port] of RFC 9110 7.2, narrowed to what names a host in practice: labels of letters, digits and `-_~`
+ * between single dots, one of which may be the last byte, or an IPv6 literal in brackets; a port of up to five digits
+ * within range. Returns the host's length without the port, or -1. */
 static inline ptrdiff_t fe_host_length(const char *at, ptrdiff_t n) {
     ptrdiff_t i = 0, host;
     long port = 0;
     if (n > 0 && at[0] == '[') {
-        for (i = 1; i < n && (fe_hex(at[i]) >= 0 || at[i] == ':' || at[i] == '.'); i++)
-            ;
-        if (i < 4 || i >= n || at[i] != ']')
+        i = fe_ipv6_length(at, n);
+        if (i < 0)
             return -1;
-        i++;
     } else {
         for (; i < n; i++) {
             unsigned char c = fe_lower((unsigned char)at[i]);
-            if (!(fe_digit((char)c) || (c >= 'a' && c <= 'z') || c == '-' || c == '.' || c == '_' || c == '~'))
+            if (c == '.' ? i == 0 || at[i - 1] == '.'
+                         : !(fe_digit((char)c) || (c >= 'a' && c <= 'z') || c == '-' || c == '_' || c == '~'))
                 break;
         }
     }

@@ -142,7 +142,7 @@ STATUSES = [
     Answer("304 with a length", head("Content-Length: 5", first="HTTP/1.1 304 X"), status=304),
     Answer("304 with a body", length(b"hello", first="HTTP/1.1 304 X"), status=304, reusable=False),
     Answer("head", head("Content-Length: 5"), method="HEAD"),
-    Answer("head without a length", head(), method="HEAD"),
+    Answer("head without a length", head(), method="HEAD", reusable=False),
     Answer("head, chunked", head("Transfer-Encoding: chunked"), method="HEAD"),
     Answer("head with a body", length(b"hello"), method="HEAD", reusable=False),
     Answer("head with a chunked body", chunks(HELLO_CHUNKS), method="HEAD", reusable=False),
