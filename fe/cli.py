@@ -143,7 +143,9 @@ def _workers(config: RouterConfig) -> tuple[int, str]:
 def _serve(path: str) -> int:
     from fe.config.apart import load_apart
     from fe.config.snapshot import key_variables
+    from fe.supervisor.limits import require_descriptors
 
+    require_descriptors()  # else reading the configuration could fail for want of one
     config, notes = load_apart(path)
     log_fd = _configure_log(config)
     logger = log.logger("cli")

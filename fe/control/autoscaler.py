@@ -224,14 +224,21 @@ def _bounded(policy: ScalePolicy, wish: _Wish) -> _Wish:
 
 
 def _load_words(policy: ScalePolicy, observation: Observation, burst: bool) -> str:
-    load = f"{observation.in_flight:.1f} in flight + {observation.queued:.1f} queued"
+    load = f"{_average(observation.in_flight)} in flight + {_average(observation.queued)} queued"
     if burst:
-        load = f"{observation.recent:.1f} in flight or queued in the interval's last tenth"
+        load = f"{_average(observation.recent)} in flight or queued in the interval's last tenth"
+    elif not observation.replicas:
+        load = f"{load}, at last {_average(observation.recent)} together,"
     if not observation.replicas:
         return f"{load} and no replica"
     replicas = f"{_count(observation.replicas, 'replica')} of capacity {policy.capacity}"
     used = (observation.recent if burst else observation.in_flight + observation.queued) / policy.capacity
     return f"{load} on {replicas} are {100 * used / observation.replicas:.0f} % (target {100 * policy.target:g} %)"
+
+
+def _average(load: float) -> str:
+    """Never 0.0 for what has made a difference."""
+    return f"{load:.1f}" if load >= 0.05 or load <= 0 else f"{load:.1g}"
 
 
 def _count(number: int, one: str, more: str = "") -> str:

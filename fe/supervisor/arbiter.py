@@ -30,7 +30,7 @@ from fe.errors import FeError, ResourceError
 from fe.log import logger
 from fe.model import ControllerRuntime, Drain, WorkerRuntime
 from fe.supervisor import children, repair
-from fe.supervisor.limits import raise_descriptor_limit
+from fe.supervisor.limits import raise_descriptor_limit, require_descriptors
 from fe.supervisor.link import Link
 from fe.supervisor.notify import Notifier
 from fe.supervisor.repair import repair_apart
@@ -118,6 +118,7 @@ class Supervisor:
     def _open(self) -> None:
         settings = self._settings
         nofile, raised = raise_descriptor_limit()
+        require_descriptors(settings.workers)
         if settings.workers > settings.limits.holders:
             raise ResourceError(f"{settings.workers} workers need as many holders; raise limits.holders")
         self._sockets.open(settings.listen, settings.admin, settings.workers)

@@ -6,12 +6,17 @@ Owns: reading affinity and cgroup quotas, raising RLIMIT_NOFILE. Never: memory (
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
 
+from fe.errors import ResourceError
+
+LEAST_DESCRIPTORS = 64  # of a process that serves next to nobody
+EACH_WORKER = 8  # more that the supervisor has for each
 MOST_DESCRIPTORS = 1 << 20  # some containers allow a thousand times more; nobody needs it, and loops over all hurt
 
 
@@ -29,14 +34,29 @@ def explain_cpus(root: Path = Path("/")) -> tuple[int, str]:
     return usable, f"CPUs by affinity {affinity}, {limit}"
 
 
+@functools.cache
 def raise_descriptor_limit() -> tuple[int, int]:
-    """Lifts the soft limit of open descriptors to the hard one; returns the soft limit before and now."""
+    """Lifts the soft limit of open descriptors to the hard one; returns the soft limit before and now.
+
+    Once in a process: a further call returns the same.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
     if soft == resource.RLIM_INFINITY or soft >= most:
         return soft, soft
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     return soft, most
+
+
+def require_descriptors(workers: int = 1) -> None:
+    """Raises ResourceError where there are too few for fe-serve to start at all."""
+    _, most = raise_descriptor_limit()
+    least = LEAST_DESCRIPTORS + EACH_WORKER * workers
+    if 0 <= most < least:
+        raise ResourceError(
+            f"a process may have {most} descriptors open here, and with workers: {workers} fe-serve needs {least} at "
+            "the least, and one more for each connection: raise the hard limit (ulimit -Hn, systemd's LimitNOFILE=)"
+        )
 
 
 def _quotas(root: Path) -> Iterator[float]:

@@ -195,6 +195,12 @@ def test_from_zero_any_load_brings_one(load, desired):
     assert "and no replica: " in decision.reason
 
 
+def test_the_reason_from_zero_shows_what_has_made_it():
+    """The first request waits since just now: on average over the interval that is next to nothing."""
+    decision = decided(0, replace(seen(0, queued=0.0004, ready=0), recent=1.0), TO_ZERO)
+    assert decision.reason == "0.0 in flight + 0.0004 queued, at last 1.0 together, and no replica: 1 is needed"
+
+
 def test_from_zero_one_counts_as_ready():
     assert decided(0, seen(28, ready=0), policy(min_instances=0, max_scale_up_rate=5)).desired == 5
     assert decided(0, seen(28, ready=0), policy(min_instances=0, max_scale_up_rate=1)).desired == 2

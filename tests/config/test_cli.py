@@ -171,6 +171,17 @@ def test_a_busy_port(tmp_path):
     assert f"127.0.0.1:{port}" in line
 
 
+@pytest.mark.parametrize(("limit", "workers"), [(6, 1), (12, 1), (16, 1), (24, 1), (71, 1), (79, 2)])
+def test_too_few_descriptors(tmp_path, limit, workers):
+    file = write(tmp_path, f"workers: {workers}\n{GOOD}")
+    done = subprocess.run(
+        ["prlimit", f"--nofile={limit}", COMMAND, "--config", file], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 3
+    assert f"may have {limit} descriptors open here" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_log_file_in_json_moved_and_opened_again(tmp_path):
     path, moved = tmp_path / "fe.json", tmp_path / "fe.json.1"
     config = {"endpoints": [served(["127.0.0.1:1"])], "log": {"file": str(path), "format": "json"}}
