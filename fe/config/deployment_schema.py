@@ -242,8 +242,9 @@ class Deployment(Struct, frozen=True):
         return 1 if self.instance_count is None else self.instance_count
 
     def most_replicas(self) -> int:
-        """How many replicas there may be at some time."""
-        return self.scale_settings.max_instances if self.scales else self.replica_count()
+        """How many replicas there may be at some time; of a changed command one more, which replaces the others."""
+        most = self.scale_settings.max_instances if self.scales else self.replica_count()
+        return most + isinstance(self.replicas, ProcessReplicas)
 
     @property
     def scales(self) -> bool:

@@ -110,7 +110,7 @@ def _check_limits(config: schema.RouterConfig, router: Place, findings: Findings
                               ("replicas", replicas, limits.replicas)):  # fmt: skip
         if there > most:
             findings.problem(
-                at.key(name), f"{most} is less than the {there} {name} that are configured", f"raise limits.{name}"
+                at.key(name), f"{most} is less than the {there} {name} that there may be", f"raise limits.{name}"
             )
 
     if not findings.problems:  # else names may be missing, and the sum would mislead

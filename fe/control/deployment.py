@@ -254,8 +254,7 @@ class Deployment:
         if index is None:
             try:
                 index = self._table.add_replica(self.index, sockaddr, REPLICA_STARTING)
-            except (OverflowError, ValueError) as error:
-                log.error("no room for a replica", deployment=self.name, replica=display(sockaddr), reason=error)
+            except (OverflowError, ValueError):
                 return False
         record = self._note(key, index, sockaddr, local)
         self._observe(key, record)

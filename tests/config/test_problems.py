@@ -211,7 +211,7 @@ CASES = [
     (
         deployment("instance_count: 11", "replicas: {process: {command: a}}") + "limits: {replicas: 10}\n",
         "limits.replicas",
-        "10 is less than the 11 replicas that are configured",
+        "10 is less than the 12 replicas that there may be",
     ),
 ]
 
@@ -300,7 +300,7 @@ def test_ten_thousand_replicas(tmp_path):
     config = loaded(tmp_path, static(f"[{addresses}]")).config
     assert config.endpoints[0].deployments[0].replica_count() == 10_000
     (problem,) = problems(tmp_path, static(f"[{addresses}, '127.0.0.1:1']"))
-    assert "limits.replicas: 10000 is less than the 10001 replicas that are configured" in problem
+    assert "limits.replicas: 10000 is less than the 10001 replicas that there may be" in problem
 
 
 def test_nothing_can_wait_for_a_first_replica(tmp_path):

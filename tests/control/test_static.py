@@ -174,6 +174,34 @@ async def test_a_full_table_takes_what_it_can_and_the_rest_later():
         await eventually(lambda: set(s.states(deployment)) == expected, "room was made")
 
 
+def addresses(prefix: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{prefix}.{n // 200}.{n % 200 + 1}:80" for n in range(count))
+
+
+@on_loop
+@pytest.mark.parametrize("count", [64, 40, 1])
+async def test_a_list_is_replaced_in_a_full_table(monkeypatch, caplog, count):
+    """What goes makes room at once, but for one that serves until the first that comes is ready; told once."""
+    monkeypatch.setattr(static, "REPLACE_WITHIN", 1000.0)
+    before, after = addresses("10.1", count), addresses("10.2", count)
+    async with stage() as s:
+        if count == 1:
+            Deployment.create(s.around, plan(addresses("10.3", 63), name="e/other")).start()
+        deployment = Deployment.create(s.around, plan(before))
+        deployment.start()
+        assert set(s.states(deployment)) == set(before)
+        serving = []
+        deployment.apply(plan(after))
+
+        def replaced() -> bool:
+            serving.append("ready" in s.states(deployment).values())
+            return set(s.states(deployment)) == set(after)
+
+        await eventually(replaced, "the others are there")
+        assert count == 1 or all(serving)
+        assert len([one for one in caplog.records if "room" in one.getMessage()]) == 1
+
+
 @on_loop
 async def test_a_successor_takes_up_and_waits_for_names_before_it_removes(monkeypatch):
     monkeypatch.setattr(static, "REPLACE_WITHIN", 0.01)

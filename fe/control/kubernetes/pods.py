@@ -17,7 +17,7 @@ from fe.config.schema import KubernetesReplicas
 from fe.control.addresses import display, pack_inet
 from fe.control.kubernetes.targets import Bar, Target
 from fe.control.plan import DeploymentPlan
-from fe.control.providers.base import Fleet
+from fe.control.providers.base import Fleet, Room
 from fe.control.sources import PodProvider
 from fe.log import logger
 
@@ -53,6 +53,7 @@ class PodsProvider(PodProvider):
         """count: how many there should be, until the cluster has said; on_number: it has."""
         assert isinstance(plan.source, KubernetesReplicas)
         self._fleet = fleet
+        self._room = Room(fleet)
         self._loop = loop
         self._port = plan.source.port
         self._count = count  # wanted, as last known
@@ -186,12 +187,12 @@ class PodsProvider(PodProvider):
             return
         for uid in [uid for uid in self._members if uid not in self.target.pods]:
             self._fleet.discard(self._members.pop(uid).key)
-        waiting = False
+        waiting = 0
         for uid, pod in self.target.pods.items():
             sockaddr = None if pod.ended else _packed(pod.address, self._port)
             member = self._member(uid, sockaddr)
             if sockaddr is not None and pod.serves:
-                waiting |= not self._use(uid, member, sockaddr)
+                waiting += not self._use(uid, member, sockaddr)
             elif member is not None and member.used:
                 member.used = False
                 self._fleet.drain(member.key)
@@ -220,7 +221,8 @@ class PodsProvider(PodProvider):
                 self._members[uid] = member
         return member.used
 
-    def _arm(self, waiting: bool) -> None:
+    def _arm(self, waiting: int) -> None:
+        self._room.note(waiting)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,8 +1,8 @@
 """The interface between a deployment and whatever its replicas come from.
 
-Owns: `Provider` (says which replicas exist, can be told how many there should be, can be ended) and `Fleet` (what it
-may do with its deployment's replicas). Never: the lease table and probes, which stand behind `Fleet`. See `static` and
-`process` for the kinds, `fe.control.deployment` for the fleet.
+Owns: `Provider` (says which replicas exist, can be told how many there should be, can be ended), `Fleet` (what it may
+do with its deployment's replicas) and `Room` (what is said when there are too many). Never: the lease table and probes,
+which stand behind `Fleet`. See `static` and `process` for the kinds, `fe.control.deployment` for the fleet.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ import abc
 from typing import Protocol
 
 from fe.control.events import Kind
+from fe.log import logger
+
+log = logger("control.providers")
 
 
 class Fleet(Protocol):
@@ -44,6 +47,23 @@ class Fleet(Protocol):
 
     def note(self, kind: Kind, reason: str, *, replica: str | None = None, **figures: float | str) -> None:
         """Something worth remembering happened to a replica: an event of this deployment."""
+
+
+class Room:
+    """Whether the table has room for all of a deployment's replicas: said when it has none, and when it has again."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._lacking = False
+
+    def note(self, lacking: int) -> None:
+        """So many replicas found none."""
+        if lacking and not self._lacking:
+            log.error("the table has no room for replicas: raise limits.replicas, or wait until others have gone",
+                      deployment=self._fleet.name, lacking=lacking)  # fmt: skip
+        elif self._lacking and not lacking:
+            log.info("the table has room for all replicas again", deployment=self._fleet.name)
+        self._lacking = bool(lacking)
 
 
 class Provider(abc.ABC):

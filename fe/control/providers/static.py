@@ -16,7 +16,7 @@ from typing import Final
 
 from fe.config.addresses import parse_address
 from fe.control.addresses import display, literal, pack_inet
-from fe.control.providers.base import Fleet, Provider
+from fe.control.providers.base import Fleet, Provider, Room
 from fe.log import logger
 
 log = logger("control.static")
@@ -72,6 +72,7 @@ class StaticProvider(Provider):
         period: float = RESOLVE_PERIOD,
     ) -> None:
         self._fleet = fleet
+        self._room = Room(fleet)
         self._loop = loop
         self._resolve = resolve
         self._period = period
@@ -190,6 +191,7 @@ class StaticProvider(Provider):
             where = self._present.get(key)
             if where is not Presence.LISTED and (where is Presence.LEAVING or self._add(key, sockaddr)):
                 self._present[key] = Presence.LISTED
+        self._room.note(len(listed.keys() - self._present.keys()))
         self._let_go(listed)
         busy = False
         for key in [key for key, where in self._present.items() if where is Presence.DRAINING]:
@@ -205,7 +207,7 @@ class StaticProvider(Provider):
         return self._fleet.add(key, sockaddr, local=False)
 
     def _let_go(self, listed: dict[str, bytes]) -> None:
-        """Starts to drain what is off the list, once what is on it is ready."""
+        """Starts to drain what is off the list, once what is on it is ready, or to make room for that."""
         off = [key for key, where in self._present.items() if key not in listed and where is not Presence.DRAINING]
         if not off:
             self._deadline = 0.0
@@ -214,14 +216,24 @@ class StaticProvider(Provider):
             return  # a name that was never resolved may stand for what is here
         now = self._loop.time()
         self._deadline = self._deadline or now + REPLACE_WITHIN
-        here = [key for key in listed if key in self._present]  # a full table has no room for the others yet
-        ready = bool(here) and all(self._fleet.is_ready(key) for key in here)
-        for key in off:
+        off.sort(key=self._fleet.is_ready)
+        going = len(off) if now >= self._deadline else self._replaced(off, listed)
+        for at, key in enumerate(off):
             self._present[key] = Presence.LEAVING
-            if ready or now >= self._deadline:
+            if at < going:
                 self._present[key] = Presence.DRAINING
                 self._fleet.drain(key)
                 self._fleet.note("drain", "off the list", replica=key, in_flight=self._fleet.in_flight(key))
+
+    def _replaced(self, off: list[str], listed: dict[str, bytes]) -> int:
+        """How many of those off the list are not needed any more, or have to make room in a full table."""
+        here = [key for key in listed if key in self._present]
+        ready = [self._fleet.is_ready(key) for key in here]
+        if ready and all(ready):
+            return len(off)
+        leave = list(self._present.values()).count(Presence.DRAINING)
+        most = len(off) if any(ready) or len(off) == 1 else len(off) - 1  # one serves until another can
+        return min(most, max(0, len(listed) - len(here) - leave))
 
     def _arm(self, delay: float | None) -> None:
         if self._timer is not None:
