@@ -154,6 +154,22 @@ async def test_traffic_waits_for_a_ready_replica_and_nothing_else_does(tmp_path)
         await has(s, "onlineendpoints/one", lambda one: conditions(one)["Ready"] == ("True", "Serving"), "told")
 
 
+@on_loop
+async def test_traffic_does_not_wait_for_one_that_is_scaled_to_zero(tmp_path):
+    """Its first replica comes with the first request."""
+    async with scene(tmp_path) as s:
+        s.emulator.nodes.run(addresses())
+        await s.emulator.create(online_endpoint(traffic={"blue": 100}))
+        await s.emulator.create(workload("blue"))
+        await s.emulator.create(workload("green", replicas=0))
+        await s.emulator.create(online_deployment("blue"))
+        await s.emulator.create(online_deployment("green", scale_settings={"min_instances": 0, "max_instances": 3}))
+        await eventually(lambda: served(s) == ["one/blue", "one/green"], "served")
+        await eventually(lambda: s.world.plane.live()["one/blue"].load.ready, "blue is ready")
+        await s.emulator.patch(f"{OURS}/onlineendpoints/one", {"spec": {"traffic": {"blue": 0, "green": 100}}})
+        await eventually(lambda: shares(s) == {"blue": 0, "green": 100}, "as it says")
+
+
 # --- when the cluster is not there ---
 
 

@@ -239,9 +239,12 @@ class Hub:
         return self._router.config
 
     def is_ready(self, name: str) -> bool:
-        """A deployment has a replica that serves."""
+        """A deployment has a replica that serves, or is scaled to zero: the first request starts one."""
         deployment = self._router.live().get(name)
-        return deployment is not None and deployment.load.ready > 0
+        if deployment is None:
+            return False
+        scale = deployment.plan.scale
+        return deployment.load.ready > 0 or (scale is not None and scale.min_instances == 0 == deployment.wanted)
 
     def on_objects(self) -> None:
         """What is to be served may have changed."""

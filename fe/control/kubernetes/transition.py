@@ -1,8 +1,9 @@
 """From the configuration that is served to another one, without sending traffic where nobody answers yet.
 
 Owns: one rule. Where a change in the cluster gives a share of an endpoint's traffic to a deployment that had none and
-has no ready replica, that endpoint's traffic stays as it is until it has one. Nothing else has to wait for it: in a
-cluster changes come one by one and all the time. Never: the network, state; a pure function.
+has no ready replica (nor is scaled to zero, so that the first request starts one), that endpoint's traffic stays as it
+is until it has one. Nothing else has to wait for it: in a cluster changes come one by one and all the time. Never: the
+network, state; a pure function.
 """
 
 from __future__ import annotations
