@@ -155,6 +155,24 @@ async def test_traffic_waits_for_a_ready_replica_and_nothing_else_does(tmp_path)
 
 
 @on_loop
+async def test_a_front_end_that_joins_sends_traffic_where_the_others_do(tmp_path):
+    """While they wait for a replica to get ready: the status says where it goes."""
+    async with cluster() as emulator:
+        emulator.nodes.run(lambda pod: ["127.1.0.1"] if pod["metadata"]["labels"]["app"] == "blue" else None)
+        await emulator.create(online_endpoint(traffic={"green": 100}))
+        await emulator.patch(f"{OURS}/onlineendpoints/one/status", {"status": {"traffic": {"blue": 100}}})
+        for name in ("blue", "green"):
+            await emulator.create(workload(name))
+            await emulator.create(online_deployment(name))
+        async with scene(tmp_path, emulator=emulator) as s:
+            await eventually(lambda: served(s) == ["one/blue", "one/green"], "served")
+            assert shares(s) == {"blue": 100}
+            green = next(pod for pod in emulator.pods() if pod["metadata"]["labels"]["app"] == "green")
+            emulator.nodes.running("models", green["metadata"]["name"], ["127.1.0.9"])
+            await eventually(lambda: shares(s) == {"green": 100}, "as it says")
+
+
+@on_loop
 async def test_traffic_does_not_wait_for_one_that_is_scaled_to_zero(tmp_path):
     """Its first replica comes with the first request."""
     async with scene(tmp_path) as s:

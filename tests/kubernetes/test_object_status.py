@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fe.control.kubernetes.object_status import (
+    AT_ZERO,
     DeploymentStatus,
     EndpointStatus,
     LastDecision,
@@ -141,17 +142,31 @@ def test_conflicts(problems, conflict, status, reason):
 
 def test_scaled_to_zero_is_ready():
     status = DeploymentStatus("demo", 0, 0, 0, 0)
-    value = applied(fresh(), deployment_patch(fresh(), status, [], FOLLOWS, NOW))
+    value = applied(fresh(), deployment_patch(fresh(), status, [], FOLLOWS, NOW, empty=AT_ZERO))
     assert (condition(value, "Ready")["status"], condition(value, "Ready")["reason"]) == ("True", "ScaledToZero")
+    value = applied(fresh(), deployment_patch(fresh(), status, [], FOLLOWS, NOW))
+    assert (condition(value, "Ready")["status"], condition(value, "Ready")["reason"]) == ("False", "NoReplica")
+
+
+def test_the_last_decision_outlives_who_made_it():
+    value = applied(fresh(), deployment_patch(fresh(), SERVING, [], FOLLOWS, NOW))
+    successor = DeploymentStatus("demo", 3, 3, 41, 0)
+    assert deployment_patch(value, successor, [], FOLLOWS, NOW) is None
 
 
 @pytest.mark.parametrize(
-    ("deployments", "ready", "status", "reason"),
-    [(0, 0, "False", "NoDeployment"), (1, 0, "False", "NoReadyReplica"), (2, 5, "True", "Serving")],
+    ("deployments", "ready", "unserved", "status", "reason"),
+    [
+        (0, 0, [], "False", "NoDeployment"),
+        (1, 0, ["a"], "False", "NoReadyReplica"),
+        (2, 5, [], "True", "Serving"),
+        (2, 5, ["a"], "False", "NoReadyReplica"),
+        (1, 0, [], "True", "ScaledToZero"),
+    ],
 )
-def test_endpoints(deployments, ready, status, reason):
+def test_endpoints(deployments, ready, unserved, status, reason):
     known = EndpointStatus("/api/v1/endpoint/demo/score", deployments, ready, {"a": 100})
-    value = applied(fresh(), endpoint_patch(fresh(), known, [], NOW))
+    value = applied(fresh(), endpoint_patch(fresh(), known, [], NOW, unserved))
     assert (condition(value, "Ready")["status"], condition(value, "Ready")["reason"]) == (status, reason)
     assert value["status"]["scoringPath"] == "/api/v1/endpoint/demo/score"
 

@@ -60,6 +60,51 @@ async def test_the_status_of_objects(tmp_path):
 
 
 @on_loop
+async def test_ready_only_if_somebody_answers(tmp_path):
+    """Who waits for the condition relies on it: no pods and nothing that starts one, or a share without anybody."""
+    async with scene(tmp_path) as s:
+        s.emulator.nodes.run(addresses())
+        await s.emulator.create(workload())
+        await s.emulator.create(workload("zero", replicas=0))
+        await s.emulator.create(online_endpoint(traffic={"m": 50, "gone": 50}))
+        await s.emulator.create(online_endpoint("two"))
+        await s.emulator.create(online_deployment())
+        await s.emulator.create(online_deployment("gone"))
+        to_zero = {"min_instances": 0, "max_instances": 2}
+        await s.emulator.create(online_deployment("zero", "two", scale_settings=to_zero))
+        for path, expected in (
+            ("onlinedeployments/gone", ("False", "TargetMissing")),
+            ("onlineendpoints/one", ("False", "NoReadyReplica")),
+            ("onlinedeployments/zero", ("True", "ScaledToZero")),
+            ("onlineendpoints/two", ("True", "ScaledToZero")),
+        ):
+            await has(s, path, lambda one, expected=expected: conditions(one).get("Ready") == expected, f"{path}")
+        await s.emulator.create(workload("gone", replicas=0))
+        empty = ("False", "NoReplica")
+        await has(s, "onlinedeployments/gone", lambda one: conditions(one).get("Ready") == empty, "nobody starts one")
+
+
+@on_loop
+async def test_a_verdict_is_about_the_version_that_it_names(tmp_path, monkeypatch):
+    """A newer one that has been seen and not been carried out yet has none."""
+    monkeypatch.setattr(reporter, "LOOK", 0.001)
+    monkeypatch.setattr(reporter, "EVERY", 0.001)
+    path = "/apis/inference.fe-router.io/v1alpha1/namespaces/models/onlinedeployments/m"
+    async with scene(tmp_path) as s:
+        await s.emulator.create(online_endpoint())
+        await s.emulator.create(online_deployment())
+        for count in range(10):
+            least = 9 if count % 2 == 0 else 1
+            await s.emulator.patch(path, {"spec": {"scale_settings": {"min_instances": least, "max_instances": 2}}})
+            generation = (await s.emulator.get(path))["metadata"]["generation"]
+            status = await has(
+                s, "onlinedeployments/m", lambda one, new=generation: one.get("observedGeneration") == new, "seen"
+            )
+            reason = conditions(status)["Ready"][1]
+            assert (reason == "Invalid") == (least == 9), (least, reason)
+
+
+@on_loop
 async def test_a_status_that_is_right_is_not_written_and_a_refused_one_not_often(tmp_path):
     async with scene(tmp_path) as s:
         refuse = s.emulator.faults.status(403, path="/status")

@@ -253,7 +253,7 @@ class _Merge:
     def _present(self, ref: Ref, what: str, shares: Mapping[str, int], names: list[str]) -> dict[str, int]:
         """The shares of deployments that are there. The others' objects may be on their way."""
         for name in shares:
-            if name not in names:
+            if name not in names and shares[name]:
                 text = f"there is no deployment {name!r} that can be served"
                 self._problem(ref, f"spec.{what}[{name}]", "DeploymentMissing", text)
         return {name: share for name, share in shares.items() if name in names}

@@ -95,6 +95,8 @@ class Patch(NamedTuple):
 
 
 NO_CONFLICT: Final = Verdict(False, "NoConflict", "nobody else claims the same")
+AT_ZERO: Final = Verdict(True, "ScaledToZero", "the first request starts a replica")
+EMPTY: Final = Verdict(False, "NoReplica", "it has no replica, and no request starts one")
 
 
 def deployment_patch(
@@ -104,37 +106,53 @@ def deployment_patch(
     scaling: Verdict,
     now: Time,
     conflict: Verdict = NO_CONFLICT,
+    empty: Verdict = EMPTY,
 ) -> Patch | None:
     """The patch that gives the OnlineDeployment `value` this status; None where it has it already.
 
     Of `status` the conditions are made here: from the counts, the problems, and who scales. `conflict`: an autoscaler
-    of the cluster's own, say, that was found on the same target.
+    of the cluster's own, say, that was found on the same target. `empty`: what it means that there is no replica and
+    none is wanted. A last decision that is not known stays as it stands there: another front-end has made it.
     """
-    verdicts = {"Ready": _ready(status, problems), "Scaling": scaling, "Conflict": _conflict(problems, conflict)}
+    ready = _problem(problems) or _deployment_ready(status, empty)
+    verdicts = {"Ready": ready, "Scaling": scaling, "Conflict": _conflict(problems, conflict)}
     return _patch(value, status, verdicts, now)
 
 
 def endpoint_patch(
-    value: Mapping[str, Any], status: EndpointStatus, problems: Sequence[Problem], now: Time
+    value: Mapping[str, Any],
+    status: EndpointStatus,
+    problems: Sequence[Problem],
+    now: Time,
+    unserved: Sequence[str] = (),
 ) -> Patch | None:
-    """As `deployment_patch`, for an OnlineEndpoint."""
-    verdicts = {"Ready": _ready(status, problems), "Conflict": _conflict(problems, NO_CONFLICT)}
-    return _patch(value, status, verdicts, now)
+    """As `deployment_patch`, for an OnlineEndpoint. `unserved`: deployments with a share that nobody can answer."""
+    ready = _problem(problems) or _endpoint_ready(status, unserved)
+    return _patch(value, status, {"Ready": ready, "Conflict": _conflict(problems, NO_CONFLICT)}, now)
 
 
-def _ready(status: DeploymentStatus | EndpointStatus, problems: Sequence[Problem]) -> Verdict:
-    if problems:
-        return Verdict(False, problems[0].reason, _told(problems))
-    if isinstance(status, EndpointStatus) and not status.deployments:
+def _problem(problems: Sequence[Problem]) -> Verdict | None:
+    return Verdict(False, problems[0].reason, _told(problems)) if problems else None
+
+
+def _deployment_ready(status: DeploymentStatus, empty: Verdict) -> Verdict:
+    ready, wanted = status.ready_replicas or 0, status.desired_replicas or 0
+    if not ready and status.desired_replicas == 0:
+        return empty
+    return Verdict(ready > 0, "Serving" if ready else "NoReadyReplica", f"{ready} of {wanted} ready")
+
+
+def _endpoint_ready(status: EndpointStatus, unserved: Sequence[str]) -> Verdict:
+    if not status.deployments:
         return Verdict(False, "NoDeployment", "it has no deployment")
-    if isinstance(status, DeploymentStatus) and status.desired_replicas == 0 and not status.ready_replicas:
-        return Verdict(True, "ScaledToZero", "the first request starts a replica")
     ready = status.ready_replicas or 0
-    if isinstance(status, EndpointStatus):
-        told = f"{ready} ready in {status.deployments} {'deployment' if status.deployments == 1 else 'deployments'}"
-    else:
-        told = f"{ready} of {status.desired_replicas or 0} ready"
-    return Verdict(ready > 0, "Serving" if ready else "NoReadyReplica", told)
+    told = f"{ready} ready in {status.deployments} {'deployment' if status.deployments == 1 else 'deployments'}"
+    if unserved:
+        return Verdict(False, "NoReadyReplica", f"{told}, none of {' and '.join(unserved)}")
+    if not ready:
+        shares = any((status.traffic or {}).values())
+        return AT_ZERO if shares else Verdict(False, "NoReadyReplica", told)
+    return Verdict(True, "Serving", told)
 
 
 def _conflict(problems: Sequence[Problem], other: Verdict) -> Verdict:
@@ -157,6 +175,8 @@ def _patch(
         name: _condition(name, verdict, known.get(name), generation, now) for name, verdict in verdicts.items()
     }
     fresh = msgspec.to_builtins(msgspec.structs.replace(status, observed_generation=generation, conditions=()))
+    if isinstance(status, DeploymentStatus) and status.endpoint is not None and status.last_decision is None:
+        fresh["lastDecision"] = former.get("lastDecision")
     fresh["conditions"] = [*conditions.values(), *(one for name, one in known.items() if name not in conditions)]
     changed = {name: one for name, one in fresh.items() if former.get(name) != one}
     if not changed:

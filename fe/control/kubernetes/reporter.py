@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from fe.config import schema
@@ -18,6 +19,8 @@ from fe.control.deployment import Deployment
 from fe.control.kubernetes.client import ApiError, UnreachableError
 from fe.control.kubernetes.election import NotLeadingError
 from fe.control.kubernetes.object_status import (
+    AT_ZERO,
+    EMPTY,
     NO_CONFLICT,
     DeploymentStatus,
     EndpointStatus,
@@ -70,6 +73,7 @@ class Reporter:
         self._hub = hub
         self._router = router
         self._paces: dict[Ref, Pace] = {}
+        self._told: dict[Ref, tuple[Any, ...]] = {}  # from what there was nothing to write
         self._trouble = ""
 
     async def run(self) -> None:
@@ -83,14 +87,13 @@ class Reporter:
                     log.exception("the status of objects could not be written")
 
     async def _round(self) -> None:
-        written, present = 0, set()
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        for ref, patch in list(self._patches(now)):
-            present.add(ref)
-            if patch is not None and written < AT_ONCE and self._hub.leading and self._is_due(ref, patch):
-                written += 1
-                await self._write(ref, patch)
-        self._paces = {ref: pace for ref, pace in self._paces.items() if ref in present}
+        patches = dict(self._patches(now))
+        self._paces = {ref: pace for ref, pace in self._paces.items() if ref in patches}
+        self._told = {ref: told for ref, told in self._told.items() if ref in patches}
+        due = [(ref, patch) for ref, patch in patches.items() if patch is not None and self._is_due(ref, patch)]
+        due.sort(key=lambda one: (not one[1].urgent, self._paces[one[0]].at))  # who has waited longest first
+        await asyncio.gather(*(self._write(ref, patch) for ref, patch in due[:AT_ONCE]))
 
     def _is_due(self, ref: Ref, patch: Patch) -> bool:
         now, pace = time.monotonic(), self._paces.setdefault(ref, Pace())
@@ -127,11 +130,26 @@ class Reporter:
         deployments = {ref: name for name, ref in merged.deployments.items()}
         served = {endpoint.name: endpoint for endpoint in hub.applied.endpoints} if hub.applied is not None else {}
         for ref, value in hub.served.values("OnlineEndpoint"):
-            problems = merged.problems.get(ref, ())
             endpoint = served.get(endpoints.get(ref, ""))
-            yield ref, endpoint_patch(value, self._endpoint(endpoint), self._waits(ref, endpoint, problems), now)
+            status, unserved = self._endpoint(endpoint), self._unserved(endpoint)
+            problems = self._waits(ref, endpoint, merged.problems.get(ref, ()))
+            build = partial(endpoint_patch, value, status, problems, now, unserved)
+            yield ref, self._unless_told(ref, value, (status, problems, unserved), build)
         for ref, value in hub.served.values("OnlineDeployment"):
-            yield ref, self._deployment(ref, value, deployments.get(ref, ""), now)
+            status, problems, *verdicts = said = self._deployment(ref, deployments.get(ref, ""))
+            build = partial(deployment_patch, value, status, problems, verdicts[0], now, *verdicts[1:])
+            yield ref, self._unless_told(ref, value, said, build)
+
+    def _unless_told(
+        self, ref: Ref, value: Mapping[str, Any], said: tuple[Any, ...], build: Callable[[], Patch | None]
+    ) -> Patch | None:
+        """The patch for an object, unless what is said about it is what stands there, or is about another version."""
+        if self._told.get(ref) == (value, said) or not self._hub.served.is_current(ref, value):
+            return None
+        patch = build()
+        if patch is None:
+            self._told[ref] = value, said
+        return patch
 
     def _endpoint(self, endpoint: schema.Endpoint | None) -> EndpointStatus:
         if endpoint is None:
@@ -145,23 +163,37 @@ class Reporter:
             traffic=dict(endpoint.traffic),
         )
 
+    def _unserved(self, endpoint: schema.Endpoint | None) -> list[str]:
+        """Deployments that have a share of the traffic and nobody to answer it."""
+        if endpoint is None:
+            return []
+        shares = endpoint.traffic.items()
+        return [name for name, share in shares if share and not self._hub.is_ready(f"{endpoint.name}/{name}")]
+
     def _waits(self, ref: Ref, endpoint: schema.Endpoint | None, problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
         """The problems, and that traffic does not go yet where the object says."""
         names = self._hub.served.waiting.get(endpoint.name, ()) if endpoint is not None else ()
         text = f"no replica of {' and '.join(names)} is ready yet; until then traffic goes where it went"
         return (*problems, Problem(ref, "spec.traffic", "Progressing", text)) if names else problems
 
-    def _deployment(self, ref: Ref, value: Mapping[str, Any], name: str, now: str) -> Patch | None:
+    def _deployment(self, ref: Ref, name: str) -> tuple[Any, ...]:
+        """Status, problems and verdicts, as `deployment_patch` has them."""
         merged = self._hub.served.merged
         problems = () if merged is None else merged.problems.get(ref, ())
         deployment, provider = self._router.live().get(name), self._hub.providers.get(name)
         if deployment is None or provider is None:
-            scaling = Verdict(False, "NotServed", "it is not served")
-            return deployment_patch(value, DeploymentStatus(), problems, scaling, now)
+            return DeploymentStatus(), problems, Verdict(False, "NotServed", "it is not served")
         claims = provider.target.claims if provider.scales else ()
         text = f"{' and '.join(claims)} scales the same pods"
         conflict = Verdict(True, "AutoscalerFound", text) if claims else NO_CONFLICT
-        return deployment_patch(value, self._figures(deployment, name), problems, self._scaling(name), now, conflict)
+        empty = AT_ZERO if self._hub.starts_on_request(deployment) else self._empty(name)
+        return self._figures(deployment, name), problems, self._scaling(name), conflict, empty
+
+    def _empty(self, name: str) -> Verdict:
+        target = self._hub.providers[name].target
+        if target.seen and target.workload is None:
+            return Verdict(False, "TargetMissing", f"there is no Deployment {target}")
+        return EMPTY
 
     def _figures(self, deployment: Deployment, name: str) -> DeploymentStatus:
         load = deployment.load

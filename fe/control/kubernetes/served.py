@@ -43,6 +43,8 @@ class Served:
         self.known = legacy is not None  # it has been put together once, here or by the former controller
         self.heritage: Heritage = {} if legacy is None or config is None else inherit(config, legacy.owners)
         self.merged: Merged | None = None
+        self.generations: dict[Ref, int] = {}  # of the objects that what is served came from
+        self._read: dict[Ref, int] = {}
         self.problems: list[str] = []  # of objects
         self.waiting: dict[str, list[str]] = {}  # by endpoint: deployments that get traffic once they are ready
 
@@ -74,10 +76,22 @@ class Served:
         views = self._views.values()
         endpoints = [one for view in views for one in view.endpoints.values()]
         deployments = [one for view in views for one in (*view.deployments.values(), *view.plain.values())]
+        self._read = {ref: _generation(value) for kind in PLURALS for ref, value in self.values(kind)}
         merged = self.merged = merge(files, endpoints, deployments, namespace)
         self._tell_problems(merged)
-        config, self.waiting = hold_back(applied, merged.config, merged.deployments, self._is_ready)
+        before = self._stated(merged)
+        if applied is not None:
+            before |= {endpoint.name: endpoint.traffic for endpoint in applied.endpoints}
+        config, self.waiting = hold_back(before, merged.config, merged.deployments, self._is_ready)
         return config
+
+    def on_carried_out(self) -> None:
+        """What was put together last is served."""
+        self.generations = self._read
+
+    def is_current(self, ref: Ref, value: Mapping[str, Any]) -> bool:
+        """What is served came from this version of the object, and not from an earlier one."""
+        return self.generations.get(ref) == _generation(value)
 
     def legacy(self, files: bytes, namespace: str) -> ClusterLegacy:
         """What a successor has to know. files: the configuration of the files, encoded."""
@@ -103,9 +117,22 @@ class Served:
         """One of them."""
         return next((value for one, value in self.values(ref.kind) if one == ref), None)
 
+    def _stated(self, merged: Merged) -> dict[str, Mapping[str, int]]:
+        """By endpoint, the traffic that its status states: as front-ends have it that have been there for longer."""
+        found = {}
+        for ref, value in self.values("OnlineEndpoint"):
+            traffic = (value.get("status") or {}).get("traffic")
+            if isinstance(traffic, dict) and all(isinstance(share, int) for share in traffic.values()):
+                found[ref] = traffic
+        return {name: found[ref] for name, ref in merged.endpoints.items() if ref in found}
+
     def _tell_problems(self, merged: Merged) -> None:
         found = sorted(str(problem) for problems in merged.problems.values() for problem in problems)
         for problem in found:
             if problem not in self.problems:
                 log.warning("an object is not served as it says", problem=problem)
         self.problems = found
+
+
+def _generation(value: Mapping[str, Any]) -> int:
+    return int(value["metadata"].get("generation") or 0)

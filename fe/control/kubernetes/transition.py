@@ -8,7 +8,7 @@ network, state; a pure function.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 import msgspec
@@ -20,16 +20,16 @@ _NONE: Final[dict[str, int]] = {}
 
 
 def hold_back(
-    applied: schema.RouterConfig | None,
+    before: Mapping[str, Mapping[str, int]],
     wanted: schema.RouterConfig,
     found: Collection[str],
     is_ready: Callable[[str], bool],
 ) -> tuple[schema.RouterConfig, dict[str, list[str]]]:
     """What can be served now on the way to `wanted`, and by endpoint the deployments that it waits for.
 
+    before: by endpoint, the traffic as it is now.
     found: deployments ("endpoint/deployment") that the cluster has brought; those of files are waited for elsewhere.
     """
-    before = {} if applied is None else {endpoint.name: endpoint.traffic for endpoint in applied.endpoints}
     waiting: dict[str, list[str]] = {}
     endpoints = []
     for endpoint in wanted.endpoints:
