@@ -11,7 +11,7 @@ are these; fe/sizing.py the formula.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from fe.sizing import replicas_for
@@ -28,6 +28,7 @@ Rule: TypeAlias = Literal[
     "idle",  # no load, but not for scale_to_zero_delay yet
     "no_history",  # less than scale_down_delay has been seen: nothing is removed
     "min",  # min_instances says so
+    "last",  # the last replica stays, whatever the load
     "max",  # max_instances says so
 ]
 
@@ -70,6 +71,7 @@ class Observation:
     ready: int
     starting: int  # will be ready soon: they count as replicas, so that nothing is ordered twice
     failing: int = 0  # wanted, but crash in a loop or cannot be placed: they do not count, and are reported
+    last_stays: str = ""  # why the last replica has to, whatever the load; "": it may go
 
     @property
     def known(self) -> bool:
@@ -145,10 +147,16 @@ def decide(policy: ScalePolicy, history: History, current: int, observation: Obs
         load, burst = _decisive_load(policy, observation)
         need, utilization = replicas_for(load, policy.capacity, policy.target), _utilization(policy, observation)
         wish = _wish(policy, history, current, observation, need, burst)
-    desired, rule, because = _bounded(policy, wish)
+    desired, rule, because = _bounded(policy, wish, observation.last_stays)
     if observation.failing:
         because += f"; failing and not counted: {observation.failing}"
     return Decision(desired, need, utilization, rule, because)
+
+
+def keep(policy: ScalePolicy, decision: Decision, count: int, observation: Observation) -> Decision:
+    """`decision`, where a number that was set by hand goes first: it holds, within the bounds."""
+    wish = _bounded(policy, _Wish(count, "hold", f"{count} set by hand"), observation.last_stays)
+    return replace(decision, desired=wish.desired, rule=wish.rule, reason=wish.because)
 
 
 def _decisive_load(policy: ScalePolicy, observation: Observation) -> tuple[float, bool]:
@@ -212,11 +220,13 @@ def _to_zero(policy: ScalePolicy, idle: float) -> _Wish:
     return _Wish(1, "idle", f"no load for {idle:.0f} s: the last replica stays for {policy.scale_to_zero_delay:g} s")
 
 
-def _bounded(policy: ScalePolicy, wish: _Wish) -> _Wish:
+def _bounded(policy: ScalePolicy, wish: _Wish, last_stays: str) -> _Wish:
     if wish.desired > policy.max_instances:
         return _Wish(policy.max_instances, "max", f"{wish.because}, max_instances is {policy.max_instances}")
     if wish.desired < policy.min_instances:
         return _Wish(policy.min_instances, "min", f"{wish.because}, min_instances is {policy.min_instances}")
+    if wish.desired == 0 < policy.max_instances and last_stays:
+        return _Wish(1, "last", f"{wish.because}, {last_stays}")
     return wish
 
 

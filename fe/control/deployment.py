@@ -213,6 +213,11 @@ class Deployment:
         """What can be done where it is `barred`."""
         return self._provider.mend
 
+    @property
+    def last_stays(self) -> str:
+        """Why the last replica has to stay; "" where it may go."""
+        return self._provider.last_stays
+
     def take_hand(self) -> tuple[int, int] | None:
         """Before and after, where somebody else has set the number since this was last asked."""
         return self._provider.take_hand()
@@ -348,7 +353,7 @@ class Deployment:
             record.sockaddr,
             self.plan.health,
             local=record.local,
-            on_change=self._on_replica_change,
+            on_change=self._poke,
             on_dead=lambda: self._on_dead(key),
         )
 
@@ -356,9 +361,6 @@ class Deployment:
         if record.subject is not None:
             self._around.checker.unwatch(record.subject)
             record.subject = None
-
-    def _on_replica_change(self) -> None:
-        self._poke()
 
     def _on_dead(self, key: str) -> None:
         for provider in (self._provider, *self._outgoing):

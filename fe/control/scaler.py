@@ -18,7 +18,7 @@ from typing import Final
 
 from fe._core import DeploymentLoad, Table
 from fe.control.agenda import Agenda
-from fe.control.autoscaler import Decision, History, Observation, decide
+from fe.control.autoscaler import Decision, History, Observation, ScalePolicy, decide, keep
 from fe.control.deployment import Deployment
 from fe.control.events import Events
 from fe.control.metrics import ScalingState
@@ -188,14 +188,20 @@ class Scaler:
             self._keep_stated(track)
             return
         track.history = track.history.record(policy, track.observed)
-        if track.by_hand is not None and not at_once:  # whoever waits where nothing is has asked for something else
-            track.decided = decide(policy, track.history, track.by_hand.decided, track.observed)
-            if track.decided.desired == track.by_hand.decided:
-                return
-        track.by_hand = None
-        decision = track.decided = decide(policy, track.history, deployment.wanted, track.observed)
+        decision = self._decide(track, policy, track.observed, at_once)
         if decision.desired != deployment.wanted and not track.barred:
             self._carry_out(track, decision, track.observed)
+
+    def _decide(self, track: Track, policy: ScalePolicy, observed: Observation, at_once: bool) -> Decision:
+        """By the load; a number set by hand holds within the bounds until the load asks for another than it did."""
+        hand, wanted = track.by_hand, track.deployment.wanted
+        if hand is not None and not at_once:  # whoever waits where nothing is has asked for something else
+            track.decided = decide(policy, track.history, hand.decided, observed)
+            if track.decided.desired == hand.decided:
+                return keep(policy, track.decided, wanted, observed)
+        track.by_hand = None
+        track.decided = decide(policy, track.history, wanted, observed)
+        return track.decided
 
     def _follow_hand(self, track: Track, before: int, after: int) -> None:
         """Somebody has set the number past fe: it holds as one that was set through fe does, unless it is fixed."""
@@ -255,6 +261,7 @@ def _observe(track: Track, load: DeploymentLoad, at_once: bool) -> Observation:
         ready=ready,
         starting=starting,
         failing=failing,
+        last_stays=track.deployment.last_stays,
     )
 
 

@@ -11,6 +11,7 @@ import os
 import tempfile
 import traceback
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -18,7 +19,7 @@ import yaml
 from fe.control.kubernetes import access, client
 from fe.control.kubernetes.client import AccessError, ApiError, Cluster, UnreachableError
 from tests.kubernetes.emulator import Emulator
-from tests.kubernetes.harness import PODS, eventually, no_tasks_left, on_loop, plain, pod
+from tests.kubernetes.harness import PODS, Clock, eventually, no_tasks_left, on_loop, plain, pod
 
 SECRET = "5ecret-t0ken-which-nobody-may-see"  # noqa: S105 - is looked for in messages
 
@@ -87,6 +88,72 @@ def script(folder: Path, text: str) -> dict[str, str]:
 def credential(token: str) -> str:
     status = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": token}}
     return f"echo '{json.dumps(status)}'\n"
+
+
+def in_a_pod(folder: Path, emulator: Emulator) -> Cluster:
+    where, environ = account(folder, emulator, emulator.token())
+    return Cluster(account=where, environ=environ)
+
+
+def with_token_file(folder: Path, emulator: Emulator) -> Cluster:
+    (folder / "token").write_text(emulator.token())
+    server = {"server": emulator.url, "certificate-authority": str(emulator.ca)}
+    user = {"tokenFile": str(folder / "token")}
+    return Cluster(plain(folder / "k", emulator.url, user, clusters=[{"name": "k", "cluster": server}]))
+
+
+async def refused(cluster: Cluster) -> None:
+    with pytest.raises(ApiError, match="401"):
+        await cluster.call("GET", PODS)
+
+
+@pytest.mark.parametrize("how", [in_a_pod, with_token_file])
+@on_loop
+async def test_a_token_that_comes_after_the_old_one_was_revoked_is_used_soon(how, tmp_path, monkeypatch):
+    """However long the old one was refused, and without an end of what still works with it."""
+    clock, file = Clock(), tmp_path / "token"
+    monkeypatch.setattr(client, "time", SimpleNamespace(monotonic=clock))
+    async with no_tasks_left(), Emulator(tls=True) as emulator:
+        cluster = how(tmp_path, emulator)
+        await emulator.create(pod("a"))
+        async with contextlib.aclosing(cluster.stream(PODS, {"watch": "true"})) as lines:
+            assert b'"a"' in await anext(lines)
+            token = emulator.access.rotate("admin")
+            for _ in range(20):
+                clock.now += 2.0
+                await refused(cluster)
+            await emulator.create(pod("b"))
+            assert b'"b"' in await anext(lines)
+        file.write_text(token)
+        clock.now += 2.0
+        await cluster.call("GET", PODS)
+        file.write_text(emulator.access.rotate("admin"))
+        clock.now += 2.0
+        await cluster.call("GET", PODS)
+        await cluster.close()
+
+
+@on_loop
+async def test_a_plugin_whose_credential_is_refused_is_run_later_and_later(tmp_path, monkeypatch):
+    clock, counter = Clock(), tmp_path / "runs"
+    monkeypatch.setattr(client, "time", SimpleNamespace(monotonic=clock))
+    async with no_tasks_left(), Emulator() as emulator:
+        count = f"echo >> {counter}\n"
+        cluster = Cluster(plain(tmp_path / "k", emulator.url, {"exec": script(tmp_path, count)}))
+        script(tmp_path, count + credential(emulator.token()))
+        await cluster.call("GET", PODS)
+        token = emulator.access.rotate("admin")
+        for _ in range(120):
+            clock.now += 1.0
+            await refused(cluster)
+        assert 5 <= counter.read_text().count("\n") <= 10
+        script(tmp_path, count + credential(token))
+        clock.now += 30.0
+        await cluster.call("GET", PODS)
+        script(tmp_path, count + credential(emulator.access.rotate("admin")))
+        clock.now += 2.0
+        await cluster.call("GET", PODS)
+        await cluster.close()
 
 
 @on_loop

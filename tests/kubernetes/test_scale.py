@@ -102,8 +102,25 @@ async def test_a_conflict_is_read_again_and_decided_anew(tmp_path):
         await eventually(lambda: s.world.plane.hub.writes["written"], "written in the end")
         assert await s.replicas() == 3
         assert [one.status for one in s.writes()] == [409, 200]
-        assert s.events("refused")[0]["figures"]["replicas"] == 3
+        assert s.events("refused") == []
         s.emulator.faults.remove(hang)
+
+
+@on_loop
+async def test_conflicts_do_not_back_off_and_many_in_a_row_are_told_once(tmp_path):
+    async with scene(tmp_path, in_file(**SCALED)) as s:
+        await begun(s)
+        number = s.world.plane.hub.providers[NAME].target.scale
+        conflict = s.emulator.faults.status(409, path="/scale", verb="update")
+        s.acquire(NAME, 2)
+        for count in range(1, 12):
+            await eventually(lambda n=count: s.world.plane.hub.writes["conflict"] >= n, "decided anew")
+            assert (number.trouble(), deployment(s).barred) == ("", "")
+            assert len(s.events("refused")) <= (s.world.plane.hub.writes["conflict"] >= scale_module.CONFLICTS_TOLD)
+        s.emulator.faults.remove(conflict)
+        await reached(s, 3)
+        (event,) = s.events("refused")
+        assert "changed meanwhile, 5 times in a row" in event["reason"]
 
 
 @pytest.mark.parametrize("code", [403, 422, 500])

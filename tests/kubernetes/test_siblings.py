@@ -1,12 +1,18 @@
-"""The front-ends of a cluster: who is a member, since when, and that the list survives an API server that does not."""
+"""The front-ends of a cluster: who is a member, since when, and that the list survives an API server that does not.
+
+Each of several counts only its own requests: then no deployment is left without a replica.
+"""
 
 from __future__ import annotations
 
 import pytest
 
+from fe.control.kubernetes import scale
 from fe.control.kubernetes.siblings import Sibling, Siblings
 from tests.kubernetes.emulator import Emulator
 from tests.kubernetes.harness import PODS, connected, eventually, no_tasks_left, on_loop, pod
+from tests.kubernetes.scene import DEPLOYMENTS, in_file, scene
+from tests.kubernetes.test_scale import begun, deployment, reached
 
 LABELS = "app.kubernetes.io/name=fe"
 
@@ -60,3 +66,27 @@ async def test_members_are_ordered_by_the_time_since_which_they_are_there(starte
         times = [(one.since, one.identity) for one in siblings.members]
         assert times == sorted(times)
         await siblings.stop()
+
+
+TO_ZERO = {"min_instances": 0, "max_instances": 5, "scale_down_delay": 0.2, "scale_to_zero_delay": 0.2}
+
+
+@on_loop
+async def test_the_last_replica_stays_while_there_are_several(tmp_path, monkeypatch):
+    monkeypatch.setattr(scale, "SETTLED", 0.0)
+    async with scene(tmp_path, in_file(scale_settings=TO_ZERO)) as s:
+        await begun(s)
+        await s.emulator.create(front_end("fe-0"))
+        await reached(s, 0)
+        await s.emulator.create(front_end("fe-1"))
+        await reached(s, 1, "it is there for requests that only another front-end sees: the Deployment wants")
+        why = "2 front-ends count for themselves: the last replica stays"
+        lifted = s.events("scale")[-1]
+        assert (lifted["from"], lifted["to"], lifted["reason"].rpartition(", ")[2]) == (0, 1, why)
+        track = s.world.plane.tracks()["one/m"]
+        await eventually(lambda: track.decided.rule == "last" and deployment(s).load.ready == 1, "it stays")
+        await s.emulator.patch(f"{DEPLOYMENTS}/m/scale", {"spec": {"replicas": 0}})
+        await eventually(lambda: s.events("scale")[-1]["reason"] == f"0 set by hand, {why}", "whoever takes it away")
+        await reached(s, 1)
+        await s.emulator.delete(f"{PODS}/fe-1", grace=0)
+        await reached(s, 0, "alone again, it counts everything: the Deployment wants")

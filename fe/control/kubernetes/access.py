@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import os
 import signal
@@ -55,7 +56,14 @@ class Access:
     namespace: str  # fe's own, or that of the kubeconfig's context
     source: str  # where it comes from, for messages
     server: str  # URL
+    files: bytes  # digest of its authority, certificate and key
+    costly: bool = False  # a program or a login service gives its credential
     closed: bool = False
+
+    def is_same(self, other: Access) -> bool:
+        """Whether the other one has the same credential, server and authority, as they are now."""
+        mine, its = (_trimmed(one.api.configuration.api_key) for one in (self, other))
+        return (self.server, self.files, mine) == (other.server, other.files, its)
 
     async def close(self) -> None:
         """Ends every exchange that uses it."""
@@ -98,11 +106,12 @@ def _load_account(account: Path, environ: Mapping[str, str], on_sending: Sending
     loader = InClusterConfigLoader(str(account / "token"), str(account / "ca.crt"), environ=environ)
     with _explained(f"the service account in {account}"):
         loader.load_and_set(configuration)
+        files = _digest(configuration)
         api = _build_api(configuration, on_sending)
     namespace = "default"
     with contextlib.suppress(OSError):
         namespace = (account / "namespace").read_text().strip() or namespace
-    return Access(api, namespace, f"service account in {account}", configuration.host)
+    return Access(api, namespace, f"service account in {account}", configuration.host, files)
 
 
 async def _load_kubeconfig(path: str, context: str | None, on_sending: Sending) -> Access:
@@ -117,6 +126,7 @@ async def _load_kubeconfig(path: str, context: str | None, on_sending: Sending) 
             )
             if "exec" in (loader._user or ()) and not (configuration.api_key or configuration.cert_file):
                 raise AccessError(f"{path}: its credential plugin {loader._user['exec']['command']} gave no credential")
+            files = _digest(configuration)
             api = _build_api(configuration, on_sending)
         finally:
             # Keys and certificates in the file were written out for the TLS library, which has read them by now.
@@ -125,7 +135,21 @@ async def _load_kubeconfig(path: str, context: str | None, on_sending: Sending) 
         log.warning("the API server's certificate is not verified: the kubeconfig says so", kubeconfig=path)
     chosen = loader.current_context
     namespace = chosen["context"].get("namespace") or "default"
-    return Access(api, namespace, f"kubeconfig {path}, context {chosen['name']}", configuration.host)
+    source = f"kubeconfig {path}, context {chosen['name']}"
+    costly = any(how in (loader._user or ()) for how in ("exec", "auth-provider"))
+    return Access(api, namespace, source, configuration.host, files, costly)
+
+
+def _digest(configuration: Any) -> bytes:
+    """To be taken before the TLS library reads them: what changes in between then counts as changed, not as known."""
+    digest = hashlib.sha256()
+    for path in (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file):
+        digest.update(b"\0" if path is None else hashlib.sha256(Path(path).read_bytes()).digest())
+    return digest.digest()
+
+
+def _trimmed(tokens: Mapping[str, str]) -> dict[str, str]:
+    return {name: token.strip() for name, token in tokens.items()}
 
 
 def _build_api(configuration: Any, on_sending: Sending) -> Any:
@@ -157,7 +181,7 @@ def _trim_tokens(configuration: Any) -> None:
         if refresh is not None:
             with _explained("the service account's token"):
                 refresh(configuration)
-        configuration.api_key = {name: token.strip() for name, token in configuration.api_key.items()}
+        configuration.api_key = _trimmed(configuration.api_key)
         configuration.refresh_api_key_hook = hook  # the package's own puts itself back
 
     configuration.refresh_api_key_hook = hook

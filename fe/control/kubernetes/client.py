@@ -46,7 +46,9 @@ log = logger("control.kubernetes")
 
 CALL_WITHIN: Final = 10.0  # seconds for a call, if its caller names none
 SILENCE: Final = 4.2  # until an answer begins, connecting included, and within it: a slow server may need 4
-RELOAD_AFTER: Final = 30.0  # what was refused is loaded anew at most this often
+RELOAD_AFTER: Final = 1.0  # what was refused is loaded anew at most this often: a new token may come after the refusal
+RELOAD_MOST: Final = 30.0  # up to which that doubles where a plugin is run, while what it gives is refused too
+DOUBLINGS: Final = 5
 REOPEN_AFTER: Final = 2.0  # what could not be loaded is tried again at most this often
 EMPTY: Final[Mapping[str, str]] = {}
 
@@ -88,6 +90,7 @@ class Cluster:
         self._access: Access | None = None
         self._loading: asyncio.Task[None] | None = None
         self._loaded_at = float("-inf")
+        self._loads = 0  # since an answer was last a success
         self._failed: AccessError | None = None  # the last attempt, if there is nothing in use
         self._heard: dict[aiohttp.StreamReader, float] = {}  # when something last came, on each stream
         self._closed = False
@@ -189,22 +192,28 @@ class Cluster:
         """Likewise, whenever. What is refused for its credential is asked again with another one."""
         access = await self.open()
         try:
-            return await stack.enter_async_context(exchange(access, request))
+            response = await stack.enter_async_context(exchange(access, request))
         except (ApiError, UntrustedError) as error:
             if isinstance(error, ApiError) and error.status != 401:
                 raise
             if not await self._renew(access):
                 raise
-        return await stack.enter_async_context(exchange(await self.open(), request))
+            response = await stack.enter_async_context(exchange(await self.open(), request))
+        self._loads = 0
+        return response
 
     async def _renew(self, refused: Access) -> bool:
         """Whether there is another configuration now than the one that was refused."""
-        if self._access is refused and time.monotonic() >= self._loaded_at + RELOAD_AFTER:
+        if self._access is refused and time.monotonic() >= self._loaded_at + self._pause(refused):
             try:
                 await self._load()
             except AccessError as error:
                 log.warning("what was refused could not be loaded anew", source=refused.source, reason=error)
         return self._access is not None and self._access is not refused
+
+    def _pause(self, refused: Access) -> float:
+        """Seconds from one load to the next. Files are read again as often as ever: they may be written at any time."""
+        return min(RELOAD_AFTER * 2 ** min(self._loads, DOUBLINGS), RELOAD_MOST) if refused.costly else RELOAD_AFTER
 
     async def _load(self) -> None:
         """Loads in a task of its own, so that no caller's limit cuts it short for the others."""
@@ -221,7 +230,11 @@ class Cluster:
     async def _replace_access(self) -> None:
         kubeconfig, context, account, environ = self._where
         access = await load(kubeconfig, context, account, environ, _on_sending)
-        old, self._access = self._access, access
+        old = self._access
+        if old is not None and old.is_same(access):  # its streams may still be fine
+            await access.close()
+            return
+        self._access = access
         log.info("the Kubernetes configuration is loaded", source=access.source, server=access.server)
         if old is not None:
             await old.close()
@@ -229,5 +242,6 @@ class Cluster:
     def _on_loaded(self, task: asyncio.Task[None]) -> None:
         self._loading = None
         self._loaded_at = time.monotonic()
+        self._loads += 1
         error = None if task.cancelled() else task.exception()
         self._failed = error if isinstance(error, AccessError) else None

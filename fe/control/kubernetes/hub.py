@@ -181,6 +181,7 @@ class Hub:
             self._changed.clear()
             try:
                 await self._router.follow_cluster()
+                self.served.on_carried_out()
                 self._forget()
             except ConfigError as error:
                 log.error("a change in the cluster cannot be carried out", reason=error)
@@ -243,8 +244,14 @@ class Hub:
         deployment = self._router.live().get(name)
         if deployment is None:
             return False
+        return deployment.load.ready > 0 or self.starts_on_request(deployment)
+
+    def starts_on_request(self, deployment: Deployment) -> bool:
+        """It has no replica and wants none; the first request starts one."""
+        provider = self.providers.get(deployment.name)
         scale = deployment.plan.scale
-        return deployment.load.ready > 0 or (scale is not None and scale.min_instances == 0 == deployment.wanted)
+        missing = provider is not None and provider.target.workload is None
+        return scale is not None and scale.min_instances == 0 == deployment.wanted and not missing
 
     def on_objects(self) -> None:
         """What is to be served may have changed."""
@@ -324,6 +331,10 @@ class Hub:
         """Seconds since the namespace of a target was last seen as it is."""
         view = self.views.get(EVERYWHERE) or self.views.get(key[0])
         return float("inf") if view is None else view.stale_for()
+
+    def front_ends(self) -> int:
+        """How many there are, as far as it is known."""
+        return 0 if self.siblings is None else len(self.siblings.members)
 
     def _on_leading(self, leading: bool) -> None:
         self._led_since = time.monotonic() if leading else None

@@ -152,6 +152,10 @@ class PodsProvider(PodProvider):
         command = f"kubectl -n {namespace} scale deployment/{name}"
         return f"ask the one that leads, or set it with `{command}`, which fe respects"
 
+    @property
+    def last_stays(self) -> str:
+        return self.target.last_stays
+
     def take_hand(self) -> tuple[int, int] | None:
         return self.target.scale.take_hand()
 

@@ -5,8 +5,8 @@ refusal. Never: the decision (`fe.control.scaler`), whether there may be one (`t
 
 A write carries the resourceVersion of what was decided on and passes the elector's fence at the last moment, so that
 neither a number that somebody else has set meanwhile nor a successor's is overwritten. After a conflict the number is
-read again, and the next look at the load decides anew. An answer that comes late, after another number was asked
-for or the lead was lost, changes nothing.
+read again, and the next look at the load decides anew, without a back-off. An answer that comes late, after another
+number was asked for or the lead was lost, changes nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ log = logger("control.kubernetes")
 WRITE_WITHIN: Final = 5.0  # seconds
 AGAIN_FIRST: Final = 0.25  # seconds, halved at random, after a refusal; less than a usual polling interval
 AGAIN_MOST: Final = 60.0
+CONFLICTS_TOLD: Final = 5  # conflicts in a row after which an event tells of them, once
 ECHO_WITHIN: Final = 10.0  # what an answer said holds against older news from the watch for so long
 SETTLED: Final = 5.0  # a number that changes so soon after this front-end began to lead may be its predecessor's
 JSON: Final = "application/json"
@@ -74,6 +75,7 @@ class Scale:
         self._hand: tuple[int, int] | None = None
         self._task: asyncio.Task[None] | None = None
         self._backoff = Backoff(AGAIN_FIRST, AGAIN_MOST)
+        self._conflicts = 0  # in a row
         self._trouble = ""
         self._again_at = float("-inf")
 
@@ -136,12 +138,10 @@ class Scale:
             self._end("fenced")
         except ApiError as error:
             if error.status == 409:
-                await self._read()
-            if error.status == 409 and self._seen is not None and self._seen.replicas == count:
-                self._end("written")  # the answer to the first try was lost with its connection
+                await self._on_conflict(error, count, fleet)
             else:
                 self._refused(error, count, fleet)
-                self._end("conflict" if error.status == 409 else "refused")
+                self._end("refused")
         except UnreachableError as error:  # it may have been carried out: the watch will tell
             log.warning("a number of replicas may not have been written", deployment=fleet.name, reason=error)
             self._wait(str(error))
@@ -150,6 +150,18 @@ class Scale:
             self._backoff.reset()
             self._take(answer)
             self._end("written")
+
+    async def _on_conflict(self, error: ApiError, count: int, fleet: Fleet) -> None:
+        """Ordinary where others write, too, and no reason to wait: the next look at the load decides anew."""
+        await self._read()
+        if self._seen is not None and self._seen.replicas == count:
+            self._end("written")  # the answer to the first try was lost with its connection
+            return
+        log.info("changed meanwhile, read again", deployment=fleet.name, replicas=count)
+        self._end("conflict")
+        if self._conflicts == CONFLICTS_TOLD:
+            text = f"changed meanwhile, {CONFLICTS_TOLD} times in a row"
+            fleet.note("refused", text, why=str(error), replicas=count)
 
     async def _put(self, count: int, seen: Seen) -> Answer:
         namespace, name = self._key
@@ -175,8 +187,7 @@ class Scale:
 
     def _refused(self, error: ApiError, count: int, fleet: Fleet) -> None:
         self._wait(str(error), error.retry_after)
-        text = "changed meanwhile, read again" if error.status == 409 else f"the cluster refuses {count} replicas"
-        fleet.note("refused", text, why=str(error), replicas=count)
+        fleet.note("refused", f"the cluster refuses {count} replicas", why=str(error), replicas=count)
 
     def _wait(self, trouble: str, least: float | None = None) -> None:
         self._trouble = trouble
@@ -184,6 +195,7 @@ class Scale:
 
     def _end(self, outcome: str) -> None:
         self._writer.writes[outcome] += 1
+        self._conflicts = self._conflicts + 1 if outcome == "conflict" else 0
         self._task = self._asked = None
 
 

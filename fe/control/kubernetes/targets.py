@@ -39,6 +39,9 @@ class Sight(Protocol):
     def stale_for(self, key: Key) -> float:
         """Seconds since the namespace of a target was last seen as it is; infinity: never yet."""
 
+    def front_ends(self) -> int:
+        """How many there are, as far as it is known; each counts its own requests only."""
+
 
 class Target:
     """One Deployment, by namespace and name."""
@@ -105,6 +108,12 @@ class Target:
         if self.workload is None:
             return Bar("TargetMissing", f"there is no Deployment {self}")
         return self._sight.may_lead() or self._refusal()
+
+    @property
+    def last_stays(self) -> str:
+        """Why no last pod may go: its first request can come to a front-end that does not scale. "": it may."""
+        count = self._sight.front_ends()
+        return f"{count} front-ends count for themselves: the last replica stays" if count > 1 else ""
 
     def _refusal(self) -> Bar | None:
         trouble = self.scale.trouble()

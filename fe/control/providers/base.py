@@ -107,6 +107,11 @@ class Provider(abc.ABC):
         """What somebody can do who wants another number where it is `barred`; "" where that is plain."""
         return ""
 
+    @property
+    def last_stays(self) -> str:
+        """Why the last replica has to stay whatever the load, in words; "" where it may go."""
+        return ""
+
     def take_hand(self) -> tuple[int, int] | None:
         """The number before and after somebody else has set it, told once; None: nobody has."""
         return None
