@@ -178,6 +178,8 @@ class Hub:
                 async with asyncio.timeout(WAITING_LOOK if self.served.waiting else None):
                     await self._changed.wait()
                     await asyncio.sleep(DEBOUNCE)
+            if not self._changed.is_set() and not self._awaited_is_ready():
+                continue
             self._changed.clear()
             try:
                 await self._router.follow_cluster()
@@ -189,6 +191,11 @@ class Hub:
             except Exception:
                 log.exception("a change in the cluster failed")
                 self._later()
+
+    def _awaited_is_ready(self) -> bool:
+        """A deployment that traffic waits for has got a replica."""
+        waiting = self.served.waiting.items()
+        return any(self.is_ready(f"{endpoint}/{name}") for endpoint, names in waiting for name in names)
 
     def _later(self) -> None:
         asyncio.get_running_loop().call_later(RETRY, self._changed.set)
