@@ -8,8 +8,10 @@ when something could not be started, 130 after Ctrl-C. Leaves no process behind.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import os
+import random
 import re
 import signal
 import socket
@@ -126,8 +128,7 @@ def _run_locust(options: argparse.Namespace, load: Load, url: str) -> int:
         *(word for option in OPTIONS for word in option.given(options)),
     ]  # fmt: skip
     if options.processes > 1:
-        with socket.create_server(("127.0.0.1", 0)) as free:  # its own is a fixed one, on every interface
-            port = str(free.getsockname()[1])
+        port = str(_free_port())  # its own is a fixed one, on every interface
         command += ["--processes", str(options.processes), "--master-bind-host", "127.0.0.1"]
         command += ["--master-bind-port", port, "--master-port", port]
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
@@ -141,6 +142,17 @@ def _run_locust(options: argparse.Namespace, load: Load, url: str) -> int:
         raise installation.StartError("locust did not end in time and was killed") from None
     finally:
         installation.stop(process, signal.SIGINT, STOP_TIMEOUT + LOCUST_LIMIT)
+
+
+def _free_port() -> int:
+    """A loopback port outside the range of outgoing connections: locust takes a while before it binds it."""
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    while True:
+        port = random.randrange(10240, 65536)  # noqa: S311
+        if first <= port <= last:
+            continue
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def _fe_says(admin: str | None, before: figures.Figures) -> Iterator[str]:
