@@ -37,6 +37,8 @@ def scale(plane: ControlPlane, name: str, count: int) -> int:
     low, high = (policy.min_instances, policy.max_instances) if policy else (0, plane.table.limits.replicas)
     if not low <= count <= high:
         raise ActionError(409, "out_of_bounds", f"{name} may have {low} to {high} replicas")
+    if count == 0 and deployment.last_stays:
+        raise ActionError(409, "out_of_bounds", f"{name} may not be without a replica now: {deployment.last_stays}")
     former = deployment.wanted
     plane.scaler.set_by_hand(plane.scaler.tracks[name], count)
     plane.write_down()

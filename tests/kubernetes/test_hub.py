@@ -155,6 +155,34 @@ async def test_traffic_waits_for_a_ready_replica_and_nothing_else_does(tmp_path)
 
 
 @on_loop
+async def test_what_cannot_be_carried_out_is_not_tried_at_every_look(tmp_path, monkeypatch):
+    """Not even while traffic waits, and what it waits for is ready."""
+    monkeypatch.setattr(hub_module, "RETRY", 0.5)
+    monkeypatch.setattr(hub_module, "WAITING_LOOK", 0.01)
+    async with scene(tmp_path) as s:
+        s.emulator.nodes.run(lambda pod: ["127.1.0.1"] if pod["metadata"]["labels"]["app"] == "blue" else None)
+        await s.emulator.create(online_endpoint(traffic={"blue": 100}))
+        for name in ("blue", "green"):
+            await s.emulator.create(workload(name))
+            await s.emulator.create(online_deployment(name))
+        await eventually(lambda: served(s) == ["one/blue", "one/green"], "served")
+        await eventually(lambda: s.world.plane.live()["one/blue"].load.ready, "blue is ready")
+        await s.emulator.patch(f"{OURS}/onlineendpoints/one", {"spec": {"traffic": {"green": 100}}})
+        await eventually(lambda: s.world.plane.hub.served.waiting == {"one": ["green"]}, "green is waited for")
+        tried: list[float] = []
+
+        async def refuse() -> None:
+            tried.append(asyncio.get_running_loop().time())
+            raise ConfigError(["as the test wants it"])
+
+        monkeypatch.setattr(s.world.plane, "follow_cluster", refuse)
+        green = next(pod for pod in s.emulator.pods() if pod["metadata"]["labels"]["app"] == "green")
+        s.emulator.nodes.running("models", green["metadata"]["name"], ["127.1.0.9"])
+        await eventually(lambda: len(tried) == 3, "tried again and again")
+        assert min(tried[1] - tried[0], tried[2] - tried[1]) >= 0.5
+
+
+@on_loop
 async def test_a_front_end_that_joins_sends_traffic_where_the_others_do(tmp_path):
     """While they wait for a replica to get ready: the status says where it goes."""
     async with cluster() as emulator:

@@ -9,6 +9,7 @@ import pytest
 
 from fe.control.kubernetes import scale
 from fe.control.kubernetes.siblings import Sibling, Siblings
+from tests.control.admin_client import post
 from tests.kubernetes.emulator import Emulator
 from tests.kubernetes.harness import PODS, connected, eventually, no_tasks_left, on_loop, pod
 from tests.kubernetes.scene import DEPLOYMENTS, in_file, scene
@@ -85,6 +86,9 @@ async def test_the_last_replica_stays_while_there_are_several(tmp_path, monkeypa
         assert (lifted["from"], lifted["to"], lifted["reason"].rpartition(", ")[2]) == (0, 1, why)
         track = s.world.plane.tracks()["one/m"]
         await eventually(lambda: track.decided.rule == "last" and deployment(s).load.ready == 1, "it stays")
+        answer = await post(s.world, "/api/deployments/one/m/scale", {"count": 0})
+        assert (answer.status, answer.code) == (409, "out_of_bounds")
+        assert why in answer.json["error"]["message"]
         await s.emulator.patch(f"{DEPLOYMENTS}/m/scale", {"spec": {"replicas": 0}})
         await eventually(lambda: s.events("scale")[-1]["reason"] == f"0 set by hand, {why}", "whoever takes it away")
         await reached(s, 1)

@@ -173,18 +173,21 @@ class Hub:
         while not self.served.settled:
             await asyncio.sleep(SETTLE_POLL)
         self._changed.set()
+        failed = False  # then it is `_later`'s turn, or that of another change
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(WAITING_LOOK if self.served.waiting else None):
+                async with asyncio.timeout(WAITING_LOOK if self.served.waiting and not failed else None):
                     await self._changed.wait()
                     await asyncio.sleep(DEBOUNCE)
             if not self._changed.is_set() and not self._awaited_is_ready():
                 continue
             self._changed.clear()
+            failed = True
             try:
                 await self._router.follow_cluster()
                 self.served.on_carried_out()
                 self._forget()
+                failed = False
             except ConfigError as error:
                 log.error("a change in the cluster cannot be carried out", reason=error)
                 self._later()
