@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from fe.checks.plan import CHECKS, run
 from fe.checks.result import Result, Status, count, exit_code
+from fe.commands.options import seconds
 from fe.commands.text import printable, printable_json, say
 
 ITEMS_MOST: Final = 20  # lines about one result; --json has them all
@@ -50,18 +51,8 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="PATH", required=True, help="the configuration: a YAML file, or a folder")
     parser.add_argument("--json", action="store_true", help="print one document with all results")
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=_seconds, default=30.0, help="for all of it together (default: 30)"
+        "--timeout", metavar="SECONDS", type=seconds(1), default=30.0, help="for all of it together (default: 30)"
     )
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 1 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError("a number of seconds from 1 to 3600 is needed")
-    return seconds
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -1,6 +1,6 @@
-"""Options whose values have units: parsers of `fe.simulation` as argparse wants them.
+"""Options with values: times within bounds, and whatever else can be parsed, as argparse wants them.
 
-Owns: that an error says what was wrong and how to write it. Never: a parser.
+Owns: that an error says what was wrong and how to write it. Never: the parsers of loads (`fe.simulation`).
 """
 
 from __future__ import annotations
@@ -22,3 +22,18 @@ def reads(parse: Callable[[str], T]) -> Callable[[str], T]:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return read
+
+
+def seconds(least: float, most: float = 3600) -> Callable[[str], float]:
+    """A number of seconds within these bounds, for `add_argument(type=...)`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = 0.0
+        if not least <= value <= most:
+            raise ValueError(f"a number of seconds from {least:g} to {most:g} is needed")
+        return value
+
+    return reads(parse)

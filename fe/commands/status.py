@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from fe.commands import address
 from fe.commands.client import Client
+from fe.commands.options import seconds
 from fe.commands.table import COLUMNS, Line, Row, cluster_lines, headline, rows
 from fe.commands.text import printable, printable_json, say
 from fe.control.admin_types import Status
@@ -31,18 +32,8 @@ def add_status(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--once", action="store_true", help="show it once and end; so does an output that is no terminal")
     how.add_argument("--json", action="store_true", help="print the admin API's /api/status and end")
     parser.add_argument(
-        "--interval", metavar="SECONDS", type=_interval, default=2.0, help="between two looks (default: 2)"
+        "--interval", metavar="SECONDS", type=seconds(0.1), default=2.0, help="between two looks (default: 2)"
     )
-
-
-def _interval(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.1 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError("a number of seconds from 0.1 to 3600 is needed")
-    return seconds
 
 
 def _run(options: argparse.Namespace) -> int:
