@@ -203,8 +203,8 @@ class Backend:
             stream = Stream(sock, self.record)
             self.connections.append(stream)
             thread = threading.Thread(target=self._serve, args=(stream, len(self.connections) - 1), daemon=True)
-            self._threads.append(thread)
             thread.start()
+            self._threads.append(thread)  # whose end is waited for: one that runs
 
     def _serve(self, stream: Stream, number: int) -> None:
         try:
