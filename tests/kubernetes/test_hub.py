@@ -127,16 +127,24 @@ async def test_a_files_pods_may_be_in_a_namespace_where_no_models_are_looked_for
             assert served(s) == [NAME]
 
 
+async def blue_and_green(emulator):
+    """Two models of an endpoint; the pod of blue runs at once."""
+    emulator.nodes.run(lambda pod: ["127.1.0.1"] if pod["metadata"]["labels"]["app"] == "blue" else None)
+    for name in ("blue", "green"):
+        await emulator.create(workload(name))
+        await emulator.create(online_deployment(name))
+
+
+def green_gets_ready(emulator):
+    green = next(pod for pod in emulator.pods() if pod["metadata"]["labels"]["app"] == "green")
+    emulator.nodes.running("models", green["metadata"]["name"], ["127.1.0.9"])
+
+
 @on_loop
 async def test_traffic_waits_for_a_ready_replica_and_nothing_else_does(tmp_path):
     async with scene(tmp_path) as s:
-        s.emulator.nodes.run(
-            lambda pod: [f"127.1.1.{len(s.emulator.pods())}"] if pod["metadata"]["labels"]["app"] == "blue" else None
-        )
         await s.emulator.create(online_endpoint(traffic={"blue": 100}))
-        for name in ("blue", "green"):
-            await s.emulator.create(workload(name))
-            await s.emulator.create(online_deployment(name))
+        await blue_and_green(s.emulator)
         await eventually(lambda: served(s) == ["one/blue", "one/green"], "served")
         await eventually(lambda: s.world.plane.live()["one/blue"].load.ready, "blue is ready")
         await s.emulator.patch(f"{OURS}/onlineendpoints/one", {"spec": {"traffic": {"blue": 20, "green": 80}}})
@@ -148,8 +156,7 @@ async def test_traffic_waits_for_a_ready_replica_and_nothing_else_does(tmp_path)
         assert status["traffic"] == {"blue": 100} == shares(s)
         await s.emulator.create(online_endpoint("two"))
         await eventually(lambda: len(s.world.snapshot.endpoints) == 2, "others do not wait")
-        green = next(pod for pod in s.emulator.pods() if pod["metadata"]["labels"]["app"] == "green")
-        s.emulator.nodes.running("models", green["metadata"]["name"], ["127.1.0.9"])
+        green_gets_ready(s.emulator)
         await eventually(lambda: shares(s) == {"blue": 20, "green": 80}, "as it says")
         await has(s, "onlineendpoints/one", lambda one: conditions(one)["Ready"] == ("True", "Serving"), "told")
 
@@ -160,11 +167,8 @@ async def test_what_cannot_be_carried_out_is_not_tried_at_every_look(tmp_path, m
     monkeypatch.setattr(hub_module, "RETRY", 0.5)
     monkeypatch.setattr(hub_module, "WAITING_LOOK", 0.01)
     async with scene(tmp_path) as s:
-        s.emulator.nodes.run(lambda pod: ["127.1.0.1"] if pod["metadata"]["labels"]["app"] == "blue" else None)
         await s.emulator.create(online_endpoint(traffic={"blue": 100}))
-        for name in ("blue", "green"):
-            await s.emulator.create(workload(name))
-            await s.emulator.create(online_deployment(name))
+        await blue_and_green(s.emulator)
         await eventually(lambda: served(s) == ["one/blue", "one/green"], "served")
         await eventually(lambda: s.world.plane.live()["one/blue"].load.ready, "blue is ready")
         await s.emulator.patch(f"{OURS}/onlineendpoints/one", {"spec": {"traffic": {"green": 100}}})
@@ -176,8 +180,7 @@ async def test_what_cannot_be_carried_out_is_not_tried_at_every_look(tmp_path, m
             raise ConfigError(["as the test wants it"])
 
         monkeypatch.setattr(s.world.plane, "follow_cluster", refuse)
-        green = next(pod for pod in s.emulator.pods() if pod["metadata"]["labels"]["app"] == "green")
-        s.emulator.nodes.running("models", green["metadata"]["name"], ["127.1.0.9"])
+        green_gets_ready(s.emulator)
         await eventually(lambda: len(tried) == 3, "tried again and again")
         assert min(tried[1] - tried[0], tried[2] - tried[1]) >= 0.5
 
@@ -186,17 +189,13 @@ async def test_what_cannot_be_carried_out_is_not_tried_at_every_look(tmp_path, m
 async def test_a_front_end_that_joins_sends_traffic_where_the_others_do(tmp_path):
     """While they wait for a replica to get ready: the status says where it goes."""
     async with cluster() as emulator:
-        emulator.nodes.run(lambda pod: ["127.1.0.1"] if pod["metadata"]["labels"]["app"] == "blue" else None)
         await emulator.create(online_endpoint(traffic={"green": 100}))
         await emulator.patch(f"{OURS}/onlineendpoints/one/status", {"status": {"traffic": {"blue": 100}}})
-        for name in ("blue", "green"):
-            await emulator.create(workload(name))
-            await emulator.create(online_deployment(name))
+        await blue_and_green(emulator)
         async with scene(tmp_path, emulator=emulator) as s:
             await eventually(lambda: served(s) == ["one/blue", "one/green"], "served")
             assert shares(s) == {"blue": 100}
-            green = next(pod for pod in emulator.pods() if pod["metadata"]["labels"]["app"] == "green")
-            emulator.nodes.running("models", green["metadata"]["name"], ["127.1.0.9"])
+            green_gets_ready(emulator)
             await eventually(lambda: shares(s) == {"green": 100}, "as it says")
 
 
