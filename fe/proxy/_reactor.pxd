@@ -68,6 +68,8 @@ cdef class Reactor:
     cdef list again                 # channels to be read in this pass or the next
     cdef Deadline* buckets
     cdef int64_t swept_ns           # every bucket up to here has been looked at
+    cdef int64_t sweep_to_ns        # deadlines up to here are due, once all news of this time has been seen; 0: none
+    cdef int sweep_passes           # batches of events that are left for that
     cdef tuple listenings
     cdef Passing passing
     cdef int watch(self, Channel channel) except -1
@@ -77,7 +79,8 @@ cdef class Reactor:
     # its own
     cdef int _add(self, int fd, uint32_t kind, uint32_t events) except -1
     cdef void _set_tick(self, bint fast) noexcept
-    cdef int _sweep(self) except -1
+    cdef int _sweep_when_all_is_seen(self, int count) except -1
+    cdef int _sweep(self, int64_t to_ns) except -1
     cdef void _wake(self) noexcept
     cdef int _pass(self) except -1
     cdef int _make_room(self, int fd) except -1

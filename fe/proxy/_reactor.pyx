@@ -505,10 +505,20 @@ cdef class Reactor:
         spec.it_value = spec.it_interval
         timerfd_settime(self.timer_fd, 0, &spec, NULL)
 
-    cdef int _sweep(self) except -1:
+    cdef int _sweep_when_all_is_seen(self, int count) except -1:
+        """After a stop of the process news and deadlines come together. Whatever came in time counts, so a deadline has
+        to wait for the news: the kernel tells of all that was there at the tick in this many batches."""
+        cdef int64_t to_ns = self.sweep_to_ns
+        if count == EVENTS and self.sweep_passes > 0:
+            self.sweep_passes -= 1
+            return 0
+        self.sweep_to_ns = 0
+        return self._sweep(to_ns)
+
+    cdef int _sweep(self, int64_t to_ns) except -1:
         cdef Deadline* bucket
         cdef Deadline* deadline
-        cdef int64_t last = self.now_ns - self.now_ns % TICK_NS
+        cdef int64_t last = to_ns - to_ns % TICK_NS
         cdef int64_t when = max(self.swept_ns + TICK_NS, last - (BUCKETS - 1) * TICK_NS)
         cdef Timed owner
         while when <= last:
@@ -519,13 +529,13 @@ cdef class Reactor:
                 unlink(deadline)
                 if deadline.due_ns == 0:
                     continue
-                if deadline.due_ns > self.now_ns:
+                if deadline.due_ns > to_ns:
                     self.link(deadline)
                     continue
                 deadline.due_ns = 0
                 owner = <Timed> deadline.owner
                 try:
-                    owner._on_deadline(self.now_ns)
+                    owner._on_deadline(to_ns)
                 except BaseException:
                     self._on_handler_fault(owner)
             when += TICK_NS
@@ -579,13 +589,17 @@ cdef class Reactor:
         try:
             if ticked:
                 self._on_ticked()
+            if self.sweep_to_ns:
+                self._sweep_when_all_is_seen(count)
             self.passing._on_pass()
         except BaseException:
             self._on_handler_fault(None)
         return count
 
     cdef int _on_ticked(self) except -1:
-        self._sweep()
+        if self.sweep_to_ns == 0:
+            self.sweep_to_ns = self.now_ns
+            self.sweep_passes = self.open_count // EVENTS + 1
         self.passing._on_tick(self.now_ns)
         if self.fast and self.now_ns - self.quiet_since_ns > QUIET_NS:
             self._set_tick(False)

@@ -218,6 +218,22 @@ def test_an_unused_connection_speaks_as_a_request_comes(fe: FeProcess, backend: 
             assert client.read_response().body == b"right"
 
 
+def test_requests_that_came_before_the_end_of_idle_connections(backend: Backend) -> None:
+    """More of them than a worker learns of at once, which first finds that it is late to close those connections."""
+    model = endpoint([backend.address], max_concurrent_requests_per_instance=0)
+    config = {"endpoints": [model], "limits": {"idle_timeout_ms": 2000}}
+    with FeProcess(config) as fe, ExitStack() as stack:
+        clients = [stack.enter_context(fe.client()) for _ in range(600)]
+        for client in clients:
+            assert client.get("/kept").status == 200
+        with stopped(fe.worker_of(clients[0])):
+            for client in clients:
+                client.send(request("/kept"))
+            late = time.monotonic() + 2.1  # of the worker's own clock, whatever the machine does meanwhile
+            wait_for(lambda: time.monotonic() > late, "the connections have been idle for too long")
+        assert [client.read_response("GET").status for client in clients] == [200] * 600
+
+
 def test_no_descriptor_for_a_client(fe: FeProcess) -> None:
     """The system has none although fe counts on some: it waits for one, it does not ask for it all the time."""
     (pid,) = fe.workers()
