@@ -30,7 +30,7 @@ cdef class Downstream(Client):
     cdef int64_t lingered           # bytes thrown away
     cdef Py_ssize_t waited          # bytes held while waiting for a lease, as counted in Proxy.waiting_bytes
     cdef int start(self, int fd) except -1
-    cdef int on_drain(self, int64_t close_idle_at_ns) except -1
+    cdef int on_drain(self) except -1
     # its own
     cdef int _consume(self, char* data, Py_ssize_t n, bytearray owner) except -1
     cdef Py_ssize_t _read_head(self, char* data, Py_ssize_t n) except -1

@@ -54,7 +54,6 @@ cdef enum:
     MOST_WAITING_TOTAL = 64 * 1024 * 1024   # of all of them in this worker
 
 cdef int64_t LINGER_NS = 2_000_000_000
-cdef int64_t DRAIN_IDLE_NS = 1_000_000_000
 cdef uint32_t COUNT_REQUESTS = model.COUNTER_INDEX["requests"]
 cdef bytes CONTINUE = answers.CONTINUE
 cdef object NO_ROUTE = answers.ANSWERS["no_route"]
@@ -521,9 +520,7 @@ cdef class Downstream(Client):
         self.request_id = None
         self.started_ns = 0
         self.state = HEAD
-        self.expire_at(
-            self.reactor.now_ns + (DRAIN_IDLE_NS if self.proxy.draining else self.proxy.idle_timeout_ns)
-        )
+        self.expire_at(self.reactor.now_ns + self.proxy.idle_timeout_ns)
         self._go_on()
         return 0
 
@@ -621,8 +618,8 @@ cdef class Downstream(Client):
             exchange.on_client_gone()
         return 0
 
-    cdef int on_drain(self, int64_t close_idle_at_ns) except -1:
-        """fe is ending: an idle connection has until then to bring its next request."""
+    cdef int on_drain(self) except -1:
+        """fe is ending: an idle connection has little time left to bring its next request."""
         if self.state == HEAD and self.started_ns == 0:
-            self.expire_at(close_idle_at_ns)
+            self.expire_at(min(self.deadline.due_ns, self.reactor.now_ns + self.proxy.idle_timeout_ns))
         return 0

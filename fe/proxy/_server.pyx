@@ -63,7 +63,7 @@ cdef enum:
 cdef int64_t NEIGHBOUR_CHECK_NS = 100_000_000
 cdef int64_t ABSENT_NS = 100_000_000    # a worker that is not there for this long is stood in for
 cdef int64_t SILENT_NS = 1_000_000_000  # and one that gives no sign of life for this long
-cdef int64_t DRAIN_IDLE_NS = 1_000_000_000
+cdef int DRAIN_IDLE_PART = 10           # of drain_timeout: what idle connections get for their next request
 cdef int64_t REST_NS = 100_000_000      # before the system is asked again for what it did not have
 cdef int64_t REPEAT_NS = 10_000_000_000  # between two warnings of the same kind
 cdef uint32_t COUNT_CONNECTIONS = model.COUNTER_INDEX["connections"]
@@ -123,6 +123,8 @@ cdef class Server(Proxy):
             return
         snapshot = model.decode_snapshot(raw)
         self.configure(snapshot)
+        if self.draining:
+            self._shorten_idle()
         self.clients_most = snapshot.http.connections
         self.trusted = TrustedNetworks(snapshot.trusted_proxies)
         self.peers = {}
@@ -318,12 +320,20 @@ cdef class Server(Proxy):
             self.reactor.channels[(<Listening> listening).fd] = NULL
             (<Listening> listening).socket.close()
         self.drain_ends_ns = self.reactor.now_ns + <int64_t> (self.runtime.drain_timeout * 1e9)
+        self._shorten_idle()
         for fd in range(self.reactor.channels_size):
             if self.reactor.channels[fd] != NULL:
                 channel = <Channel> self.reactor.channels[fd]
                 if isinstance(channel, Downstream):
-                    (<Downstream> channel).on_drain(self.reactor.now_ns + DRAIN_IDLE_NS)
+                    (<Downstream> channel).on_drain()
         self.reactor.turn()
+
+    def _shorten_idle(self):
+        """The next request on a kept connection is answered with the connection's end, which is safer than to close it
+        under that request: so there is some time for it."""
+        self.idle_timeout_ns = min(
+            self.idle_timeout_ns, <int64_t> (self.runtime.drain_timeout * 1e9 / DRAIN_IDLE_PART)
+        )
 
     def _end(self):
         if self.on_end is not None:
