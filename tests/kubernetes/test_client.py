@@ -278,6 +278,19 @@ async def test_streams_that_were_silent_while_a_call_was_not_answered_end(tmp_pa
 
 
 @on_loop
+async def test_a_stream_that_spoke_before_a_call_was_given_up_has_to_speak_again(tmp_path):
+    """It may have spoken just before the network went: the call began earlier, and ended later."""
+    async with no_tasks_left(), Emulator() as emulator, connected(emulator, tmp_path) as cluster:
+        opened = []
+        watched = asyncio.create_task(read(cluster, on_open=lambda: opened.append(time.monotonic())))
+        await eventually(lambda: opened, "it is open")
+        cluster.doubt(opened[0] - 0.1)
+        with pytest.raises(UnreachableError, match="silent, while a call was not answered"):
+            await watched
+        assert not cluster._heard
+
+
+@on_loop
 async def test_a_stream_that_is_closed_or_cancelled_leaves_nothing(tmp_path):
     async with no_tasks_left(), Emulator(tls=True) as emulator, connected(emulator, tmp_path) as cluster:
         await emulator.create(pod("a"))

@@ -93,6 +93,7 @@ class Cluster:
         self._loads = 0  # since an answer was last a success
         self._failed: AccessError | None = None  # the last attempt, if there is nothing in use
         self._heard: dict[aiohttp.StreamReader, float] = {}  # when something last came, on each stream
+        self._doubting: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def open(self) -> Access:
@@ -108,6 +109,8 @@ class Cluster:
     async def close(self) -> None:
         """Ends every call that is under way; none can be made afterwards."""
         self._closed = True
+        if self._doubting is not None:
+            self._doubting.cancel()
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.wait([self._loading])
@@ -175,7 +178,15 @@ class Cluster:
         """A call that began then (time.monotonic) was not answered: streams that have been silent since then end.
 
         A network that has forgotten a connection may never say so: an established watch looks the same dead or alive.
+        A stream may have spoken after the call began and before the network went: it has as long again to speak.
         """
+        self._end_silent(since)
+        if self._doubting is not None:
+            self._doubting.cancel()
+        now = time.monotonic()
+        self._doubting = asyncio.get_running_loop().call_later(now - since, self._end_silent, now)
+
+    def _end_silent(self, since: float) -> None:
         for content, heard in list(self._heard.items()):
             if heard < since:
                 content.set_exception(UnreachableError("silent, while a call was not answered"))
