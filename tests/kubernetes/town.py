@@ -25,8 +25,8 @@ from tests.support.fe_process import free_port, wait_for
 
 T = TypeVar("T")
 Json = dict[str, Any]
-LINGER = 0.3  # seconds that a pod serves on after its deletion, as with a preStop hook
-GONE_AFTER = 0.8  # seconds until it is gone
+LINGER = 3.0  # seconds that a pod serves on after its deletion, as with a preStop hook: fe learns of it in that time
+GONE_AFTER = 3.5  # seconds until it is gone
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\nok"
 
 
