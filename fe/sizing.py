@@ -15,7 +15,7 @@ _NOISE: Final = 1e-9  # of a replica, per replica: 14 / 0.7 is 20 to people, and
 
 def replicas_for(load: float, capacity: int, target: float) -> int:
     """The fewest replicas on which `load` requests at once keep `target` (0..1) of `capacity` each in use."""
-    return math.ceil(load / (capacity * target) * (1 - _NOISE))
+    return max(int(load > 0), math.ceil(load / (capacity * target) * (1 - _NOISE)))
 
 
 @dataclass(frozen=True)
