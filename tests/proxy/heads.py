@@ -45,6 +45,7 @@ class Reading:
         self.heads = 0
         self.url = b""
         self.upgrade = False
+        self.keep_alive = False
         self.parser = kind(self)
         try:
             self.parser.feed_data(raw)
@@ -59,6 +60,7 @@ class Reading:
 
     def on_headers_complete(self) -> None:
         self.heads += 1
+        self.keep_alive = self.parser.should_keep_alive()  # once the message has ended it always says yes
 
 
 def deployment(name: str, index: int = 0, **values: Any) -> model.DeploymentView:

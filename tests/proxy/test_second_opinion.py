@@ -79,6 +79,8 @@ FIELDS = st.lists(st.tuples(NAMES, COLONS, VALUES, ENDS).map("".join), max_size=
 
 @QUICK
 @given(METHODS, TARGETS, VERSIONS, st.booleans(), FIELDS)
+@example("GET", "/", "HTTP/1.1", True, ["Connection: close\r\n"])
+@example("GET", "/", "HTTP/1.1", True, ["Connection: keep-alive\r\n"])
 def test_accepted_requests_are_read_alike(
     method: str, target: str, version: str, host: bool, fields: list[str]
 ) -> None:
@@ -106,7 +108,7 @@ def _compare(request: _head.RequestHead, raw: bytes) -> None:
     names = [name.lower() for name, _ in other.fields]
     assert names.count(b"content-length") == (request.content_length >= 0)
     if request.minor == 1 and not other.upgrade and _head.describe(request)["framing"] == "none":
-        assert request.keep_alive == other.parser.should_keep_alive()
+        assert request.keep_alive == other.keep_alive
 
 
 @QUICK
