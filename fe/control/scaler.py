@@ -23,7 +23,7 @@ from fe.control.deployment import Deployment
 from fe.control.events import Events
 from fe.control.metrics import ScalingState
 from fe.control.numeric import np
-from fe.control.trends import PERIOD, Trend, utilization
+from fe.control.trends import PERIOD, Trend, averages, utilization
 from fe.log import logger
 
 log = logger("control.scaler")
@@ -251,13 +251,13 @@ def _observe(track: Track, load: DeploymentLoad, at_once: bool) -> Observation:
     """The averages since the last look, and what is there now; `at_once` as for `poll`."""
     base, late = track.base, track.late or track.base
     ready, starting, failing = track.deployment.counts(load)
-    in_flight, queued = _averages(base, load)
+    in_flight, queued = averages(base, load)
     return Observation(
         at=load.now_ns / 1e9,
         seconds=(load.now_ns - base.now_ns) / 1e9,
         in_flight=in_flight,
         queued=queued,
-        recent=float(load.in_flight + load.queue_depth) if at_once else sum(_averages(late, load)),
+        recent=float(load.in_flight + load.queue_depth) if at_once else sum(averages(late, load)),
         ready=ready,
         starting=starting,
         failing=failing,
@@ -267,14 +267,3 @@ def _observe(track: Track, load: DeploymentLoad, at_once: bool) -> Observation:
 
 def _finite(utilization: float) -> float | str:
     return round(utilization, 4) if math.isfinite(utilization) else "no replica"
-
-
-def _averages(before: DeploymentLoad, after: DeploymentLoad) -> tuple[float, float]:
-    """In flight and queued, exactly, between two readings; 0 when no time has passed."""
-    passed = after.now_ns - before.now_ns
-    if passed <= 0:
-        return 0.0, 0.0
-    return (
-        (after.in_flight_integral - before.in_flight_integral) / passed,
-        (after.queue_integral - before.queue_integral) / passed,
-    )

@@ -1,8 +1,8 @@
 """The last minutes of a deployment, for whoever looks: a series of averages, and latencies of the last minute.
 
 Owns: two small rings per deployment, of fixed size. Never: decisions (the autoscaler has its own history), the table's
-own statistics (they are read, and what was read before is subtracted). Averages come from the table's integrals, so
-nothing between two points is missed.
+own statistics (they are read, and what was read before is subtracted). Averages come from the table's integrals (`averages`, for
+the autoscaler too), so nothing between two readings is missed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ PERIOD: Final = 2.0  # seconds between two points
 POINTS: Final = 150
 WINDOW: Final = 30  # periods of latencies: a minute
 QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+INTEGRALS_WRAP: Final = 1 << 64  # ns times requests: after three weeks with 10,000 of them at a time
 SERIES: Final = ("utilization", "in_flight", "queue_depth", "ready", "wanted")
 
 _REQUESTS: Final = COUNTER_INDEX["requests"]
@@ -40,11 +41,9 @@ class Trend:
     def add_point(self, load: DeploymentLoad, wanted: int, row: Row, now: float) -> None:
         """The averages since the last point; `row` is the deployment's statistics record, summed over workers."""
         before, self._load = self._load, load
-        passed = load.now_ns - before.now_ns
-        if load.generation != before.generation or passed <= 0:
+        if load.generation != before.generation or load.now_ns <= before.now_ns:
             return
-        in_flight = (load.in_flight_integral - before.in_flight_integral) / passed
-        queue = (load.queue_integral - before.queue_integral) / passed
+        in_flight, queue = averages(before, load)
         used = utilization(in_flight, queue, load.capacity, load.ready)
         self._points.extend((math.nan if used is None else used, in_flight, queue, load.ready, wanted))
         del self._points[: -POINTS * len(SERIES)]
@@ -73,6 +72,17 @@ class Trend:
             return None
         counts = self._seen[-1][2] - self._seen[0][2]
         return quantiles_ms(counts)
+
+
+def averages(before: DeploymentLoad, after: DeploymentLoad) -> tuple[float, float]:
+    """In flight and queued, exactly, between two readings of one deployment; 0 when no time has passed."""
+    passed = after.now_ns - before.now_ns
+    if passed <= 0:
+        return 0.0, 0.0
+    return (
+        (after.in_flight_integral - before.in_flight_integral) % INTEGRALS_WRAP / passed,
+        (after.queue_integral - before.queue_integral) % INTEGRALS_WRAP / passed,
+    )
 
 
 def utilization(in_flight: float, queued: float, capacity: int, replicas: int) -> float | None:

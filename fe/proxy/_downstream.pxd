@@ -31,6 +31,7 @@ cdef class Downstream(Client):
     cdef Py_ssize_t waited          # bytes held while waiting for a lease, as counted in Proxy.waiting_bytes
     cdef int start(self, int fd) except -1
     cdef int on_drain(self) except -1
+    cdef void cut_off(self) noexcept
     # its own
     cdef int _consume(self, char* data, Py_ssize_t n, bytearray owner) except -1
     cdef Py_ssize_t _read_head(self, char* data, Py_ssize_t n) except -1

@@ -618,6 +618,11 @@ cdef class Downstream(Client):
             exchange.on_client_gone()
         return 0
 
+    cdef void cut_off(self) noexcept:
+        """fe ends: of an answer that is not complete, the end of the connection must not make a whole one."""
+        if self.exchange is not None or self.pending():
+            self.reset()
+
     cdef int on_drain(self) except -1:
         """fe is ending: an idle connection has little time left to bring its next request."""
         if self.state == HEAD and self.started_ns == 0:

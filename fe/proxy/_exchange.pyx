@@ -601,14 +601,8 @@ cdef class Exchange(UpstreamUser):
 
     cdef int refuse_request(self, object answer) except -1:
         """The rest of a streamed body turned out wrong: the replica sees it cut off, the client hears why."""
-        cdef Client client = self.client
-        self.client = None
         self._drop()
-        if self.answered:
-            client._on_broken(False)
-        else:
-            client._on_refused(answer, "")
-        return self._end(answer.status, answer.reason)
+        return self._break_off(answer.reason) if self.answered else self._refuse(answer)
 
     cdef int on_client_gone(self) except -1:
         """The client has left: a place in the queue is given up, work at a replica is finished or aborted."""

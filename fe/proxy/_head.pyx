@@ -171,7 +171,7 @@ cdef bint _split_line(Field* field, const char* base, Py_ssize_t start, Py_ssize
         c = fe_token[<unsigned char>base[at]]
         if c == 0:
             break
-        if at - start < LONGEST_KNOWN_NAME:
+        if at - start <= LONGEST_KNOWN_NAME:
             lower[at - start] = c
         underscore[0] |= c == c'_'
         at += 1
@@ -179,7 +179,8 @@ cdef bint _split_line(Field* field, const char* base, Py_ssize_t start, Py_ssize
         return False
     field.name = start
     field.name_length = at - start
-    field.kind = _kind_of(lower, at - start) if at - start <= LONGEST_KNOWN_NAME else KIND_PLAIN
+    # Of a longer name only the beginning is known: enough for what is told by it, and too long to be any other.
+    field.kind = _kind_of(lower, min(at - start, LONGEST_KNOWN_NAME + 1))
     field.dropped = False
     at += 1
     while at < end and (base[at] == c' ' or base[at] == c'\t'):

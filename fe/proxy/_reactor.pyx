@@ -651,6 +651,8 @@ cdef class Reactor:
             if channel.fd >= 0 and channel.readable and not channel.paused:
                 try:
                     channel._on_readable()
+                    if channel.peer_gone and channel.paused and channel.fd >= 0:
+                        channel._on_peer_gone()     # when its event came, it was not paused yet
                 except BaseException:
                     self._on_handler_fault(channel)
         return 0

@@ -304,8 +304,6 @@ cdef class Server(Proxy):
 
     def drain(self):
         """Takes no new client from now on, but serves every one that had connected by then; ends when all are done."""
-        cdef Channel channel
-        cdef int fd
         if self.draining:
             return
         listenings = self._listenings()
@@ -321,12 +319,18 @@ cdef class Server(Proxy):
             (<Listening> listening).socket.close()
         self.drain_ends_ns = self.reactor.now_ns + <int64_t> (self.runtime.drain_timeout * 1e9)
         self._shorten_idle()
-        for fd in range(self.reactor.channels_size):
-            if self.reactor.channels[fd] != NULL:
-                channel = <Channel> self.reactor.channels[fd]
-                if isinstance(channel, Downstream):
-                    (<Downstream> channel).on_drain()
+        for client in self._clients():
+            (<Downstream> client).on_drain()
         self.reactor.turn()
+
+    def _clients(self):
+        """The clients' connections that are open."""
+        cdef int fd
+        return [
+            <Channel> self.reactor.channels[fd]
+            for fd in range(self.reactor.channels_size)
+            if self.reactor.channels[fd] != NULL and isinstance(<Channel> self.reactor.channels[fd], Downstream)
+        ]
 
     def _shorten_idle(self):
         """The next request on a kept connection is answered with the connection's end, which is safer than to close it
@@ -344,6 +348,8 @@ cdef class Server(Proxy):
                     (<Exchange> exchange).end_waiting()
                 except Exception:
                     log.exception("a waiting request could not be refused")
+            for client in self._clients():
+                (<Downstream> client).cut_off()
             self.pool.close_all()
             if self.access_log is not None:
                 self.access_log.close()

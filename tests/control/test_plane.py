@@ -173,7 +173,8 @@ async def test_traffic_does_not_move_to_what_never_gets_ready(file):
 
 
 @on_loop
-async def test_a_removed_deployment_serves_what_it_has(file):
+async def test_a_removed_deployment_serves_what_it_has(file, monkeypatch):
+    monkeypatch.setattr(reconciler, "NOTICED_WITHIN_NS", 10**11)
     async with world(file, {"endpoints": [endpoint("one", {"blue": [A], "green": [B]})]}) as w:
         holder = w.table.holder(0)
         green = w.snapshot.endpoints[0].deployments[1]
@@ -202,7 +203,7 @@ def _beat(holder):
 @pytest.mark.parametrize("beats", [True, False])
 @on_loop
 async def test_removal_waits_for_workers_that_have_not_looked_but_not_forever(file, monkeypatch, beats):
-    monkeypatch.setattr(reconciler, "NOTICED_WITHIN_NS", 10**11 if beats else 4 * 10**8)
+    monkeypatch.setattr(reconciler, "NOTICED_WITHIN_NS", 10**11)
     async with world(file, {"endpoints": [endpoint("one", {"blue": [A], "green": [B]})]}) as w:
         holder = w.table.holder(0)
         holder.set_active()
@@ -213,6 +214,8 @@ async def test_removal_waits_for_workers_that_have_not_looked_but_not_forever(fi
         result, slot, _ = holder.acquire(green.index, green.generation, FAR)
         assert result == HELD
         holder.release(slot)
+        if not beats:
+            monkeypatch.setattr(reconciler, "NOTICED_WITHIN_NS", 0)
         await eventually(lambda: (beats and _beat(holder)) or w.names() == ["one/blue"], "removed")
 
 

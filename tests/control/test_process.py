@@ -145,17 +145,18 @@ async def test_crashes_in_a_row_are_slowed_down_and_told(caplog):
 
 @on_loop
 async def test_one_that_runs_and_never_becomes_ready_fails_and_is_told_once(monkeypatch, caplog):
-    monkeypatch.setattr(health, "READY_WITHIN", 0.3)
     monkeypatch.setattr(health, "STARTUP_PERIOD", 0.02)
     deaf = (sys.executable, "-S", "-c", "import time; time.sleep(600)")
     async with stage() as s:
         deployment = Deployment.create(s.around, plan(spec(command=deaf), count=2))
         deployment.start()
         await eventually(lambda: deployment.counts(deployment.load) == (0, 2, 0), "both start")
+        monkeypatch.setattr(health, "READY_WITHIN", 0.3)
         await eventually(lambda: deployment.counts(deployment.load) == (0, 0, 2), "they have had their time")
         await asyncio.sleep(0.2)  # some probes
         told = [one for one in caplog.records if one.getMessage().startswith("a replica has not been ready for 0.3 s")]
         assert len({one.fields["replica"] for one in told}) == len(told) == len(s.peer.spawned) == 2
+        monkeypatch.setattr(health, "READY_WITHIN", 600.0)
         deployment.apply(plan(spec("mended"), count=2))
         await wait_ready(s, deployment, 2)
         assert deployment.counts(deployment.load) == (2, 0, 0)
@@ -288,7 +289,7 @@ async def test_liveness_restarts_it():
     # The process runs on, but answers 500 once it has been told to.
     sick = COMMAND[-1].replace("200 OK", "%s").replace("% len(body)", "% (code, len(body))")
     sick = sick.replace("import os, socket, sys", FALL)
-    probe = Probe(period=0.05, initial_delay=0, timeout=5, failure_threshold=2)
+    probe = Probe(period=0.05, initial_delay=0, timeout=60, failure_threshold=2)
     async with stage() as s:
         command = spec("x", (*COMMAND[:-1], sick))
         deployment = Deployment.create(s.around, plan(command))

@@ -31,7 +31,7 @@ def local(mark: str, count: int = 2) -> Config:
             "name": "blue",
             "instance_count": count,
             "scale_settings": {"type": "default"},
-            "request_settings": {"max_queue_wait_ms": 20000, "request_timeout_ms": 20000},
+            "request_settings": {"max_queue_wait_ms": 60000, "request_timeout_ms": 60000},
             "replicas": {"process": {"command": list(COMMAND), "env": {"MARK": mark}, "stop_grace": 5}},
         }
     ]
@@ -65,7 +65,7 @@ def wait_ready(fe: FeProcess, count: int | None = None) -> None:
         found = replicas(fe)
         return bool(found) and {one["state"] for one in found} == {"ready"} and len(found) == (count or len(found))
 
-    wait_for(ready, "every replica is ready", 30)
+    wait_for(ready, "every replica is ready")
 
 
 def ask(fe: FeProcess) -> tuple[int, str]:
@@ -97,7 +97,7 @@ def test_a_roll_out_under_load_loses_nothing() -> None:
         with Load(lambda: Client(fe.address), 8, per_connection=5) as load:
             load.wait_more(50)
             fe.reload(local("new"))
-            wait_for(lambda: len(local_pids(fe)) == 2 and not set(local_pids(fe)) & set(old), "all were replaced", 30)
+            wait_for(lambda: len(local_pids(fe)) == 2 and not set(local_pids(fe)) & set(old), "all were replaced")
             load.wait_more(50)
         assert not load.failures, load.summary()
         wait_ready(fe, 2)
@@ -135,7 +135,7 @@ def test_a_controller_killed_during_a_roll_out_is_followed_by_one_that_ends_it()
             former = fe.controller()
             assert former is not None
             proc.kill(former)
-            wait_for(lambda: len(local_pids(fe)) == 3 and not set(local_pids(fe)) & old, "all were replaced", 40)
+            wait_for(lambda: len(local_pids(fe)) == 3 and not set(local_pids(fe)) & old, "all were replaced")
             load.wait_more(20)
         assert not load.failures, load.summary()
         wait_ready(fe, 3)
@@ -210,7 +210,7 @@ def test_readyz_follows_the_life_of_fe_serve() -> None:
             assert fe.admin("/healthz") == (200, b"ok\n")
             gate.set()
             assert client.read_response().status == 200
-        assert fe.process.wait(30) == 0
+        assert fe.process.wait(60) == 0
 
 
 def test_listeners_cannot_be_changed_by_a_reload() -> None:

@@ -23,7 +23,7 @@ from fe._core import Limits, Table
 from fe.control.admin import AdminServer
 from fe.control.metrics import REPLICA_STATES
 from fe.control.plane import ControlPlane
-from tests.control.harness import LIMITS, LocalPeer, eventually, new_table
+from tests.control.harness import LIMIT, LIMITS, LocalPeer, eventually, new_table
 from tests.support import wire
 
 Config = dict[str, Any]
@@ -87,7 +87,7 @@ class World:
         """The supervisor's end closes; the exit code."""
         asyncio.get_running_loop().remove_reader(self.ours.fileno())
         self.ours.close()
-        code = await asyncio.wait_for(self._task, 10)
+        code = await asyncio.wait_for(self._task, LIMIT)
         await self._admin.stop()
         return code
 
@@ -127,7 +127,7 @@ class World:
         host, port = self.admin_socket.getsockname()
         reader, writer = await asyncio.open_connection(host, port)
         writer.write(raw or f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
-        answer = await asyncio.wait_for(reader.read(), 10)
+        answer = await asyncio.wait_for(reader.read(), LIMIT)
         writer.close()
         await writer.wait_closed()
         head, _, body = answer.partition(b"\r\n\r\n")

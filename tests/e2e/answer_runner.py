@@ -71,7 +71,9 @@ class Lockstep:
     def __init__(self, attempts: Sequence[Attempt]) -> None:
         self.attempts = {attempt.mark: attempt for attempt in attempts}
         self.steps = max(len(attempt.pieces) for attempt in attempts)
-        self.changed = threading.Condition()
+        lock = threading.Lock()
+        self.changed = threading.Condition(lock)  # the test waits here
+        self.stepped = threading.Condition(lock)  # and here all the others, who are not woken by each other
         self.arrived = 0
         self.step = -1
         self.sent = [0] * self.steps
@@ -85,28 +87,25 @@ class Lockstep:
             self.arrived += 1
             self.changed.notify_all()
         for number, piece in enumerate(attempt.pieces):
-            self._wait_for_step(number)
+            self._wait(self.stepped, lambda: self.step >= number, f"step {number}")  # noqa: B023 (called at once)
             with contextlib.suppress(OSError):  # fe has seen enough and closed
                 _send(exchange, piece, attempt.answer.then if number == len(attempt.pieces) - 1 else "")
             with self.changed:
                 self.sent[number] += 1
                 self.changed.notify_all()
 
-    def _wait_for_step(self, number: int) -> None:
-        self._wait(lambda: self.step >= number, f"step {number}")
-
     def advance(self, step: int) -> None:
         """Lets everyone send piece `step` and waits until they have."""
-        self._wait(lambda: self.arrived == len(self.attempts), "every request to arrive")
-        with self.changed:
+        self._wait(self.changed, lambda: self.arrived == len(self.attempts), "every request to arrive")
+        with self.stepped:
             self.step = step
-            self.changed.notify_all()
+            self.stepped.notify_all()
         due = sum(len(attempt.pieces) > step for attempt in self.attempts.values())
-        self._wait(lambda: self.sent[step] == due, f"{due} pieces number {step}")
+        self._wait(self.changed, lambda: self.sent[step] == due, f"{due} pieces number {step}")
 
-    def _wait(self, condition: Callable[[], bool], what: str) -> None:
-        with self.changed:
-            if not self.changed.wait_for(condition, LIMIT):
+    def _wait(self, changed: threading.Condition, condition: Callable[[], bool], what: str) -> None:
+        with changed:
+            if not changed.wait_for(condition, LIMIT):
                 raise AssertionError(
                     f"lockstep waited for {what}; {self.arrived} arrived, step {self.step}, {self.sent}"
                 )
@@ -125,7 +124,7 @@ def _send(exchange: Exchange, piece: bytes, then: str) -> None:
 
 def endpoints(backend: Backend, count: int) -> list[Config]:
     """`bad0`, `bad1`, ... in front of the back-end, and one for all other paths."""
-    settings = {"max_concurrent_requests_per_instance": 512}
+    settings = {"max_concurrent_requests_per_instance": 512, "request_timeout_ms": 300_000}
     batches = [endpoint([backend.address], f"bad{n}", f"/bad{n}", **settings) for n in range(count)]
     return [*batches, endpoint([backend.address], "rest", "/", **settings)]
 

@@ -13,6 +13,9 @@ from tests.support import proc, scripts
 from tests.support.backends import Backend, Exchange, ok
 from tests.support.fe_process import FeProcess, endpoint, wait_for
 
+# A head or a body that comes byte by byte, each behind a barrier, takes its time on a busy machine.
+PATIENT = {"header_timeout_ms": 300_000, "body_timeout_ms": 300_000}
+
 
 @pytest.fixture(scope="module")
 def backend() -> Iterator[Backend]:
@@ -30,7 +33,7 @@ def _by_prefix(exchange: Exchange) -> None:
 def fe(backend: Backend) -> Iterator[FeProcess]:
     model = endpoint([backend.address], max_concurrent_requests_per_instance=512, max_body_bytes=2_000_000)
     small = endpoint([backend.address], "small", "/small", max_body_bytes=1000)
-    with FeProcess({"endpoints": [model, small], "limits": {"upstream_idle_ms": 500}}) as one:
+    with FeProcess({"endpoints": [model, small], "limits": {"upstream_idle_ms": 500, **PATIENT}}) as one:
         with one.client() as client:
             assert client.get("/barrier").status == 200
         worker = one.workers()[0]

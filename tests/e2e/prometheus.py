@@ -20,7 +20,7 @@ import pytest
 
 from tests.support.fe_process import free_port, wait_for
 
-LIMIT = 30.0
+LIMIT = 60.0
 MISSING = "prometheus is missing: `apt-get install prometheus` (Debian, Ubuntu)"
 
 

@@ -28,7 +28,7 @@ def _config(log: Path, milliseconds: int, low: int, high: int, *more: str, **sca
     settings = {"polling_interval": 0.2, "scale_down_delay": 1, "min_instances": low, "max_instances": high, **scale}
     local = {
         "name": "local",
-        "request_settings": {"max_queue_wait_ms": 20000, "request_timeout_ms": 20000},
+        "request_settings": {"max_queue_wait_ms": 60000, "request_timeout_ms": 60000},
         "scale_settings": settings,
         "replicas": {"process": {"command": command}},
     }
@@ -59,7 +59,8 @@ def test_a_step_of_load_brings_replicas_and_its_end_takes_them_away(tmp_path: Pa
         wait_for(lambda: _status(fe)["ready"] == 1, "the first replica")
         with Load(fe.client, 20) as load:
             first = wait_for(lambda: _scalings(fe), "a decision")[0]
-            assert (first["from"], first["to"]) == (1, 4)
+            needed = min(4, first["figures"]["need"])  # 4, unless not all clients are there yet
+            assert (first["from"], max(2, needed) <= first["to"] <= 4) == (1, True)
             assert first["figures"]["rule"] in ("burst", "up", "max")
             wait_for(lambda: _status(fe)["ready"] == 4, "all of them")
             load.wait_more(100)
@@ -72,7 +73,7 @@ def test_a_step_of_load_brings_replicas_and_its_end_takes_them_away(tmp_path: Pa
 
 def test_from_nothing_in_the_order_of_arrival(tmp_path: Path) -> None:
     log, gate = tmp_path / "log", tmp_path / "gate"
-    scale = {"cold_start_timeout": 30, "scale_to_zero_delay": 1}
+    scale = {"cold_start_timeout": 100, "scale_to_zero_delay": 1}
     with FeProcess(_config(log, 5, 0, 2, str(gate), **scale), workers=2) as fe, contextlib.ExitStack() as stack:
         assert _status(fe)["replicas"] == []
         clients: list[Client] = []
@@ -96,7 +97,8 @@ def test_from_nothing_in_the_order_of_arrival(tmp_path: Path) -> None:
 
 def test_the_end_of_fe_waits_for_the_first_replica_of_those_who_wait(tmp_path: Path) -> None:
     log, gate = tmp_path / "log", tmp_path / "gate"
-    with FeProcess(_config(log, 5, 0, 1, str(gate), cold_start_timeout=30), workers=1) as fe, fe.client() as client:
+    config = {**_config(log, 5, 0, 1, str(gate), cold_start_timeout=60), "drain_timeout": 60}
+    with FeProcess(config, workers=1) as fe, fe.client() as client:
         client.send(request("/", "POST", b"last"))
         fe.wait_metric("fe_queue_depth", 1, **NAMES)
         wait_for(lambda: _status(fe)["replicas"], "a replica is started")
@@ -105,7 +107,7 @@ def test_the_end_of_fe_waits_for_the_first_replica_of_those_who_wait(tmp_path: P
         gate.touch()
         answer = client.read_response()
         assert (answer.status, answer.body) == (200, b"last")
-        assert fe.process.wait(20) == 0
+        assert fe.process.wait(90) == 0
 
 
 def test_a_controller_killed_while_scaling_up_leaves_no_replica_behind_and_starts_none_twice(tmp_path: Path) -> None:
@@ -114,8 +116,8 @@ def test_a_controller_killed_while_scaling_up_leaves_no_replica_behind_and_start
         wait_for(lambda: _status(fe)["ready"] == 1, "the first replica")
         with Load(fe.client, 12) as load:
             wait_for(lambda: _scalings(fe), "a decision")
-            victim = fe.controller()
-            os.kill(victim or 0, signal.SIGKILL)
+            victim = int(wait_for(fe.controller, "a controller"))
+            os.kill(victim, signal.SIGKILL)
             wait_for(lambda: fe.controller() not in (None, victim) and fe.ready(), "a new controller")
             wait_for(lambda: _status(fe)["ready"] == 6, "it goes on with the same number")
             load.wait_more(50)

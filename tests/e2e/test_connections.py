@@ -24,8 +24,10 @@ GROWTH = 8 << 20  # of a worker's own memory, at most, whatever passes through i
 
 @pytest.fixture(scope="module")
 def fe(backend: Backend) -> Iterator[FeProcess]:
-    model = endpoint([backend.address], max_concurrent_requests_per_instance=4, max_body_bytes=2 * GIGABYTE)
-    with FeProcess({"endpoints": [model], "limits": {"upstream_idle_ms": 700}}) as one:
+    settings = {"max_concurrent_requests_per_instance": 4, "max_body_bytes": 2 * GIGABYTE}
+    times = {"max_queue_wait_ms": 60_000, "request_timeout_ms": 110_000}  # a gigabyte may take long
+    model = endpoint([backend.address], **settings, **times)
+    with FeProcess({"endpoints": [model], "limits": {"upstream_idle_ms": 60_000}}) as one:
         yield one
 
 
@@ -65,14 +67,15 @@ def test_a_close_is_noticed_before_reuse(fe: FeProcess, backend: Backend) -> Non
     with fe.client() as client:
         for _ in range(5):
             assert client.post("/unannounced", b"x").body == b"bye"
-            assert noticed.acquire(timeout=10)
+            assert noticed.acquire(timeout=60)
 
 
-def test_unused_connections_to_replicas_are_closed(fe: FeProcess, backend: Backend) -> None:
-    with fe.client() as client:
+def test_unused_connections_to_replicas_are_closed(backend: Backend) -> None:
+    config = {"endpoints": [endpoint([backend.address])], "limits": {"upstream_idle_ms": 300}}
+    with FeProcess(config) as fe, fe.client() as client:
         client.post("/unused", b"x")
-    stream = backend.connections[_connection(backend, "/unused")[0]]
-    wait_for(lambda: stream.ended == "eof", "fe closes the connection that it no longer uses")
+        stream = backend.connections[_connection(backend, "/unused")[0]]
+        wait_for(lambda: stream.ended == "eof", "fe closes the connection that it no longer uses")
 
 
 def _peak_growth(fe: FeProcess, work: Callable[[], None]) -> int:
@@ -220,7 +223,7 @@ def test_a_streamed_upload_reaches_the_replica_at_once(fe: FeProcess, backend: B
     with fe.client() as client:
         client.send(b"POST /streamed HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n")
         client.send(b"30d40\r\n" + b"x" * 200_000)
-        assert seen.acquire(timeout=10)
+        assert seen.acquire(timeout=60)
         client.send(b"\r\n0\r\n\r\n")
         assert client.read_response().status == 200
     assert backend.seen("/streamed")[-1].body == b"x" * 200_000

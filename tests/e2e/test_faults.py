@@ -21,14 +21,16 @@ from typing import Any
 
 import pytest
 
-from tests.support import scripts
+from tests.support import proc, scripts
 from tests.support.backends import Backend, Exchange
 from tests.support.client import Client, request
-from tests.support.fe_process import Config, FeProcess, deployment, endpoint, free_port, wait_for
+from tests.support.fe_process import Config, FeProcess, deployment, endpoint, free_port, stopped, wait_for
 from tests.support.load import Load
+from tests.support.wire import EndedError
 
 WORKERS, REPLICAS, CAPACITY, CLIENTS = 4, 20, 4, 100
 SERVICE_TIME = 0.05  # of a request at a replica
+EJECTED_AFTER = 3  # failures in a row
 
 
 def _works(exchange: Exchange) -> None:
@@ -47,7 +49,7 @@ def replicas() -> Iterator[list[Backend]]:
 
 
 def _config(replicas: list[Backend], **settings: Any) -> Config:
-    settings = {"max_concurrent_requests_per_instance": CAPACITY, "max_queue_wait_ms": 20000, **settings}
+    settings = {"max_concurrent_requests_per_instance": CAPACITY, "max_queue_wait_ms": 60000, **settings}
     return {"endpoints": [endpoint([one.address for one in replicas], **settings)]}
 
 
@@ -66,24 +68,27 @@ def _load(fe: FeProcess, **options: Any) -> Iterator[Load]:
     fe.wait_idle()
 
 
-def _worker_ready(fe: FeProcess, count: int = WORKERS) -> bool:
-    return len(fe.workers()) == count and fe.metric("fe_workers", state="active") == count
+def _is_replaced(fe: FeProcess, victim: int, count: int = WORKERS) -> bool:
+    workers = fe.workers()
+    return victim not in workers and len(workers) == count and fe.metric("fe_workers", state="active") == count
+
+
+def _controller(fe: FeProcess) -> int:
+    return int(wait_for(fe.controller, "a controller"))
 
 
 def test_a_killed_worker_costs_only_what_it_held(fe: FeProcess, replicas: list[Backend]) -> None:
+    held: list[int] = []  # source ports of connections
     with _load(fe) as load:
         for _ in range(3):
-            before = len(load.outcomes)
             victim = fe.workers()[0]
-            os.kill(victim, signal.SIGSTOP)  # so that what it holds does not change any more
-            held = fe.connections()[victim]
-            os.kill(victim, signal.SIGKILL)
+            with stopped(victim):  # so that what it holds does not change any more
+                held += fe.connections()[victim]
+                proc.kill(victim)
             load.wait_more(300)
-            lost = [one for one in load.outcomes[before:] if not one.good]
-            assert {one.connection for one in lost} <= held, load.summary()
-            assert len(lost) <= len(held)
-            wait_for(lambda: _worker_ready(fe), "the worker is replaced")
-    assert len(load.failures) <= 3 * CLIENTS
+            wait_for(partial(_is_replaced, fe, victim), "the worker is replaced")
+    assert {one.connection for one in load.failures} <= set(held), load.summary()
+    assert len(load.failures) <= len(held)
     _check_whole(fe, replicas)
 
 
@@ -135,31 +140,37 @@ def test_leases_come_back_before_the_worker_does(replicas: list[Backend]) -> Non
 
 def test_connections_in_a_dead_workers_accept_queue_are_served(fe: FeProcess) -> None:
     victim = fe.workers()[0]
-    os.kill(victim, signal.SIGSTOP)
     with ExitStack() as stack:
-        clients = [stack.enter_context(fe.client()) for _ in range(64)]
-        for client in clients:
-            client.send(request("/queued"))
-        os.kill(victim, signal.SIGKILL)
+        with stopped(victim):
+            clients = [stack.enter_context(fe.client()) for _ in range(64)]
+            for client in clients:
+                client.send(request("/queued"))
+            proc.kill(victim)
         for client in clients:
             assert client.read_response("GET").status == 200
-    wait_for(lambda: _worker_ready(fe), "the worker is replaced")
+    wait_for(lambda: _is_replaced(fe, victim), "the worker is replaced")
 
 
 def test_a_hung_worker_is_replaced(replicas: list[Backend]) -> None:
     with FeProcess({**_config(replicas), "worker_timeout": 1}, workers=2) as fe:
         victim = fe.workers()[0]
         os.kill(victim, signal.SIGSTOP)
-        wait_for(lambda: victim not in fe.workers() and _worker_ready(fe, 2), "the hung worker is replaced")
-        with fe.client() as client:
-            assert client.get("/").status == 200
+        wait_for(lambda: _is_replaced(fe, victim, 2), "the hung worker is replaced")
+        wait_for(lambda: _serves(fe), "it serves")  # a busy machine makes others hang, too, who are replaced as well
+
+
+def _serves(fe: FeProcess) -> bool:
+    with fe.client() as client:
+        try:
+            return client.get("/").status == 200
+        except EndedError:
+            return False
 
 
 def test_a_killed_controller_costs_nothing(fe: FeProcess) -> None:
     with _load(fe, per_connection=10) as load:
         for _ in range(3):
-            victim = fe.controller()
-            assert victim is not None
+            victim = _controller(fe)
             os.kill(victim, signal.SIGKILL)
             load.wait_more(200)
             wait_for(partial(_new_controller, fe, victim), "a new controller")
@@ -227,7 +238,7 @@ def test_the_end_costs_nothing_that_was_accepted(replicas: list[Backend], number
     with FeProcess(config, workers=WORKERS) as fe, Load(fe.client, CLIENTS) as load:
         load.wait_more(300)
         fe.signal(number)
-        assert fe.process.wait(30) == 0
+        assert fe.process.wait(90) == 0
         load.stopping.set()
     assert load.failures == [], load.summary()
     assert fe.survivors() == []
@@ -237,7 +248,7 @@ def test_the_end_waits_for_those_who_wait(replicas: list[Backend]) -> None:
     """Requests that are served or stand in the queue when the signal comes are answered."""
     gate = threading.Event()
     replicas[0].on("/waits", scripts.held(gate, scripts.answer()))
-    with FeProcess(_config(replicas[:1]), workers=2) as fe, ExitStack() as stack:
+    with FeProcess({**_config(replicas[:1]), "drain_timeout": 60}, workers=2) as fe, ExitStack() as stack:
         clients = [stack.enter_context(fe.client()) for _ in range(CAPACITY * 3)]
         for client in clients:
             client.send(request("/waits"))
@@ -247,7 +258,7 @@ def test_the_end_waits_for_those_who_wait(replicas: list[Backend]) -> None:
         gate.set()
         for client in clients:
             assert client.read_response("GET").status == 200
-        assert fe.process.wait(20) == 0
+        assert fe.process.wait(90) == 0
 
 
 def test_a_second_signal_ends_it_at_once(replicas: list[Backend]) -> None:
@@ -259,7 +270,7 @@ def test_a_second_signal_ends_it_at_once(replicas: list[Backend]) -> None:
         fe.signal(signal.SIGTERM)
         wait_for(lambda: not fe.ready(), "it drains")
         fe.signal(signal.SIGTERM)
-        assert fe.process.wait(10) != 0
+        assert fe.process.wait(60) != 0
         client.ended()
     gate.set()
 
@@ -271,7 +282,7 @@ def test_drain_timeout_cuts_off(replicas: list[Backend]) -> None:
         client.send(request("/cut"))
         replicas[0].wait_requests(1, "/cut")
         fe.signal(signal.SIGTERM)
-        assert fe.process.wait(20) == 5
+        assert fe.process.wait(60) == 5
         client.ended()
     gate.set()
 
@@ -281,8 +292,9 @@ def test_a_drain_does_not_wait_for_replicas_that_nobody_listens_to(replicas: lis
     gate = threading.Event()
     replicas[0].on("/late", scripts.silent(gate))
     model = endpoint([replicas[0].address], request_timeout_ms=200)
-    with FeProcess({"endpoints": [model]}, workers=2) as fe, fe.client() as client:
-        assert client.get("/late").status == 504
+    with FeProcess({"endpoints": [model]}, workers=2) as fe:
+        with fe.client() as client:
+            assert client.get("/late").status == 504
         assert fe.metric("fe_in_flight") == 1
         assert fe.stop() == 0
     gate.set()
@@ -291,7 +303,7 @@ def test_a_drain_does_not_wait_for_replicas_that_nobody_listens_to(replicas: lis
 def test_killed_itself_it_leaves_nothing(replicas: list[Backend]) -> None:
     with FeProcess(_config(replicas), workers=2) as fe:
         os.kill(fe.process.pid, signal.SIGKILL)
-        fe.process.wait(10)
+        fe.process.wait(60)
         wait_for(lambda: not fe.survivors(), "no process is left")
 
 
@@ -321,7 +333,8 @@ def test_descriptors_run_out() -> None:
 
 
 def _run(fe: FeProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([fe.command, *arguments], capture_output=True, text=True, timeout=30, check=False, env=fe.env)
+    command = [fe.command, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=fe.env)
 
 
 def test_a_busy_port(fe: FeProcess) -> None:
@@ -335,11 +348,11 @@ def test_a_busy_port(fe: FeProcess) -> None:
 def test_too_little_memory(fe: FeProcess, tmp_path: Path) -> None:
     """The table does not fit: said at the start, with figures, instead of a death in the middle of the work."""
     where = {"listen": f"127.0.0.1:{free_port()}", "admin": f"127.0.0.1:{free_port()}"}
-    greedy = {**fe.config, **where, "limits": {"replicas": 1_000_000, "holders": 256, "slots": 1 << 20}}
+    greedy = {**fe.config, **where, "limits": {"replicas": 1_000_000, "holders": 40, "slots": 1 << 20}}
     file = tmp_path / "greedy.yaml"
     file.write_text(json.dumps(greedy))
-    command = ["prlimit", "--as=2000000000", fe.command, "--config", str(file)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=fe.env)
+    command = ["prlimit", "--as=1000000000", fe.command, "--config", str(file)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=fe.env)
     assert ended.returncode == 3
     assert "memory" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -381,4 +394,5 @@ def test_one_bad_replica_among_good_ones(replicas: list[Backend]) -> None:
         with _load(fe, per_connection=10) as load:
             load.wait_more(500)
         assert {one.status for one in load.failures} <= {502}, load.summary()
-        assert len(load.failures) < len(load.outcomes) // 10
+        turns = fe.metric("fe_ejections_total") + 1  # it is tried again and again
+        assert len(load.failures) <= turns * (EJECTED_AFTER + CAPACITY)

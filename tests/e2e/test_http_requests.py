@@ -14,6 +14,8 @@ from tests.support.backends import Backend
 from tests.support.client import request
 from tests.support.fe_process import FeProcess
 
+pytestmark = pytest.mark.timeout(600)  # tens of thousands of connections, on a busy machine
+
 GROUPS = pytest.mark.parametrize("cases", [GOOD, REFUSED], ids=["good", "refused"])
 
 

@@ -17,6 +17,8 @@ from tests.support.fe_process import FeProcess
 
 BATCHES = 125
 
+pytestmark = pytest.mark.timeout(600)  # twelve thousand answers, on a busy machine
+
 
 @pytest.fixture(scope="module")
 def fe(backend: Backend) -> Iterator[FeProcess]:

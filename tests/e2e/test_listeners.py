@@ -50,7 +50,7 @@ def test_a_second_one_on_the_same_unix_socket_is_refused(tmp_path: Path) -> None
     with Backend() as replica:
         config = {"endpoints": [endpoint([replica.address])]}
         with FeProcess(config, also_listen=[path]), FeProcess(config, also_listen=[path], wait=False) as second:
-            assert second.process.wait(20) == 3
+            assert second.process.wait(60) == 3
             assert "fe.sock" in second.output()
 
 
@@ -80,7 +80,7 @@ def test_time_spent_in_vain_is_time_too(tmp_path: Path) -> None:
     limits: dict[str, Any] = {
         "max_concurrent_requests_per_instance": 1,
         "max_queue_wait_ms": 200,
-        "request_timeout_ms": 2000,
+        "request_timeout_ms": 300,
     }
     with Backend() as replica:
         replica.on("/never", scripts.silent(gate))
@@ -94,12 +94,13 @@ def test_time_spent_in_vain_is_time_too(tmp_path: Path) -> None:
             wait_for(lambda: len(_access_lines(file)) == 2, "two lines")
             assert fe.metric("fe_queue_duration_seconds_sum") >= 0.2
             gate.set()
-        waited, hung = _access_lines(file)
+        waited, hung = sorted(_access_lines(file), key=lambda line: int(line["status"]))
     assert 200 <= waited["queue_ms"] <= waited["total_ms"]
     assert waited["model_ms"] == 0
-    assert 2000 <= hung["model_ms"] <= hung["total_ms"]
+    assert 300 <= hung["model_ms"] <= hung["total_ms"]
 
 
 def _access_lines(file: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    whole = file.read_text().rpartition("\n")[0] if file.exists() else ""  # the last line may be under way
+    lines = [json.loads(line) for line in whole.splitlines()]
     return [line for line in lines if "total_ms" in line]

@@ -25,7 +25,11 @@ def _config(name: str = "one", count: int = 2) -> Config:
     local = {
         "name": "local",
         "instance_count": count,
-        "request_settings": {"max_concurrent_requests_per_instance": 4, "max_queue_wait_ms": 20000},
+        "request_settings": {
+            "max_concurrent_requests_per_instance": 4,
+            "max_queue_wait_ms": 60000,
+            "request_timeout_ms": 60000,
+        },
         "replicas": {"process": {"command": command, "stop_grace": 5}},
     }
     return {
@@ -61,8 +65,7 @@ def test_a_killed_controller_disturbs_no_replica(fe: FeProcess) -> None:
     before = _answering(fe)
     with Load(fe.client, 8, per_connection=5) as load:
         load.wait_more(50)
-        victim = fe.controller()
-        assert victim is not None
+        victim = int(wait_for(fe.controller, "a controller"))
         os.kill(victim, signal.SIGKILL)
         wait_for(lambda: fe.controller() not in (None, victim) and fe.ready(), "a new controller")
         load.wait_more(50)
@@ -91,5 +94,5 @@ def test_nothing_is_left_behind(number: signal.Signals) -> None:
         wait_for(lambda: len(_answering(fe)) == 2, "both replicas serve")
         assert len(fe.survivors()) >= 2 + 2 * 3  # worker, controller; keeper, server and its child of each replica
         fe.signal(number)
-        assert fe.process.wait(30) == (0 if number != signal.SIGKILL else -9)
+        assert fe.process.wait(90) == (0 if number != signal.SIGKILL else -9)
         wait_for(lambda: not fe.survivors(), "no process is left")

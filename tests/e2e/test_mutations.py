@@ -32,6 +32,8 @@ PIECES = (
     b"GET /smuggled HTTP/1.1\r\nHost: t\r\n\r\n", b"Expect: 100-continue\r\n",
 )  # fmt: skip
 
+pytestmark = pytest.mark.timeout(600)  # thousands of connections, on a busy machine
+
 
 def mutate(chance: random.Random, data: bytes, others: list[bytes]) -> bytes:
     """One to four changes: a byte, a few bytes less, a piece or another message more, something twice."""

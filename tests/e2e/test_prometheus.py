@@ -70,7 +70,7 @@ def test_promtool_has_nothing_to_say(served):
     if shutil.which("promtool") is None:
         pytest.fail(MISSING)
     page = served[0].admin("/metrics")[1]
-    checked = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, timeout=30)
+    checked = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, timeout=120)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
@@ -86,8 +86,8 @@ def test_prometheus_counts_the_requests_that_were_made(served, prometheus):
     prometheus.wait_value('sum(fe_requests_total{endpoint="away", code="503"})', 1)
     prometheus.wait_value('fe_in_flight{endpoint="model"}', 0)
     prometheus.wait_value('fe_replicas{endpoint="away", state="ready"}', 0)
-    median = prometheus.value('histogram_quantile(0.5, fe_request_duration_seconds_bucket{endpoint="model"})')
-    assert median is not None
+    quantile = 'histogram_quantile(0.5, fe_request_duration_seconds_bucket{endpoint="model"})'
+    median = wait_for(lambda: prometheus.value(quantile), "a median")
     assert 0 < median < 60
 
 
@@ -128,15 +128,19 @@ def test_every_metric_of_the_dashboard_is_served(served):
 
 def test_every_query_of_the_dashboard_can_be_answered(served, prometheus):
     fe, _ = served
+    left = expressions()
+
+    def ask() -> bool:
+        """Whether each has had an answer: rates need two scrapes under load, and a scrape that is late leaves a gap."""
+        left[:] = [expression for expression in left if not prometheus.query(filled_in(expression))]
+        return not left
+
     with Load(fe.client, 2) as load:
-        wait_for(
-            lambda: prometheus.value('sum(rate(fe_requests_total{endpoint="model"}[10s]))'),
-            "two scrapes under load",
-            30,
-        )
-        answered = {expression: prometheus.query(filled_in(expression)) for expression in expressions()}
+        try:
+            wait_for(ask, "an answer to each query")
+        finally:
+            assert left == []
     assert not load.failures
-    assert {expression for expression, result in answered.items() if not result} == set()
 
 
 def test_the_dashboard_is_laid_out():

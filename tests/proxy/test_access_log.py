@@ -34,7 +34,7 @@ def sink(path: Path) -> Iterator[int]:
 
 def wait_for(path: Path, lines: int) -> list[str]:
     poll = threading.Event()
-    for _ in range(500):
+    for _ in range(6000):
         if len(found := path.read_text().splitlines()) >= lines:
             return found
         poll.wait(0.01)
@@ -47,14 +47,14 @@ def test_lines_are_written_in_order_after_a_flush(sink: int, path: Path) -> None
         log.add(line(number))
     log.flush()
     assert [int(row) for row in wait_for(path, 500)] == list(range(500))
-    log.close()
+    log.close(60)
     assert log.lost == 0
 
 
 def test_closing_writes_what_is_left(sink: int, path: Path) -> None:
     log = AccessLog(sink)
     log.add(b"only")
-    log.close()
+    log.close(60)
     assert path.read_bytes() == b"only\n"
 
 
@@ -63,9 +63,9 @@ def drain(reader: int, log: AccessLog, writer: int) -> bytes:
     received: list[bytes] = []
     thread = threading.Thread(target=lambda: received.extend(iter(lambda: os.read(reader, 65536), b"")))
     thread.start()
-    log.close()
+    log.close(60)
     os.close(writer)
-    thread.join(10)
+    thread.join(60)
     os.close(reader)
     return b"".join(received)
 
@@ -105,12 +105,12 @@ def test_a_broken_sink_loses_lines_and_counts_them() -> None:
     log = AccessLog(writer)
     log.add(line(1))
     log.add(line(2))
-    log.close()
+    log.close(60)
     os.close(writer)
     assert log.lost == 2
     closed = AccessLog(-1)
     closed.add(line(3))
-    closed.close()
+    closed.close(60)
     assert closed.lost == 1
 
 
@@ -124,7 +124,7 @@ def test_the_sink_may_be_exchanged_behind_its_descriptor(sink: int, path: Path) 
     os.dup2(fresh, sink)
     os.close(fresh)
     log.add(b"2")
-    log.close()
+    log.close(60)
     assert (path.with_suffix(".1").read_bytes(), path.read_bytes()) == (b"1\n", b"2\n")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fe.proxy import _build, _head
@@ -51,6 +51,7 @@ HOP_BY_HOP = [
     "Connection: keep-alive", "Keep-Alive: timeout=5", "Proxy-Connection: keep-alive", "Proxy-Authorization: Basic a",
     "Proxy-Authenticate: Basic", "TE: trailers", "Trailer: X", "Upgrade: h2c", "HTTP2-Settings: a",
     "Expect: 100-continue", "x-request-id: a", "X-Forwarded-Port: 1", "x-forwarded-prefix: /x",
+    *(f"X-Forwarded-{'a' * n}: 1" for n in (18, 19, 20, 4000)), *(f"Proxy-Auth{'a' * n}: 1" for n in (20, 21, 22)),
 ]  # fmt: skip
 
 
@@ -215,7 +216,7 @@ VALUE = st.text(st.sampled_from("a b\t,:\xe9"), max_size=9)
 LINES = st.lists(st.tuples(NAME, st.sampled_from([":", ": ", ": \t"]), VALUE).map("".join), max_size=90)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     LINES,
     st.lists(NAME, max_size=3),

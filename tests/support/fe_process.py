@@ -6,6 +6,7 @@ file, the admin port, signals and exit codes. Every wait has a limit. At the end
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -25,9 +26,9 @@ from typing import Any
 from tests.support import proc
 from tests.support.client import Address, Client, EndedError, request
 
-START_LIMIT = 30.0
-STOP_LIMIT = 45.0
-WAIT_LIMIT = 15.0
+START_LIMIT = 60.0
+STOP_LIMIT = 60.0
+WAIT_LIMIT = 60.0
 SHARES = 16  # more than there are test processes side by side
 Config = dict[str, Any]
 
@@ -78,12 +79,23 @@ def wait_for(condition: Callable[[], Any], what: str, limit: float = WAIT_LIMIT)
     return value
 
 
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """What happens in the block, the process finds at once when it goes on."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_for(lambda: proc.state(pid) == "T", "stopped")
+        yield
+    finally:
+        proc.kill(pid, signal.SIGCONT)
+
+
 def deployment(replicas: list[str], name: str = "blue", **settings: Any) -> Config:
     """A deployment with static replicas; `settings` are keys of request_settings."""
     return {
         "name": name,
         "scale_settings": {"type": "default"},
-        "request_settings": {"max_concurrent_requests_per_instance": 64, "request_timeout_ms": 20000, **settings},
+        "request_settings": {"max_concurrent_requests_per_instance": 64, "request_timeout_ms": 60000, **settings},
         "replicas": {"static": replicas},
     }
 
@@ -209,7 +221,6 @@ class FeProcess:
 
     def admin(self, path: str) -> tuple[int, bytes]:
         with Client(("127.0.0.1", self.admin_port)) as client:
-            client.sock.settimeout(5)
             answer = client.exchange(request(path, headers={"Connection": "close"}, host="localhost"), "GET")
             return answer.status, answer.body
 
@@ -251,7 +262,7 @@ class FeProcess:
         return next(iter(self._named("fe-controller")), None)
 
     def _named(self, name: str) -> list[int]:
-        return [pid for pid in proc.children(self.process.pid) if proc.name(pid).startswith(name)]
+        return [p for p in proc.children(self.process.pid) if proc.name(p).startswith(name) and proc.alive(p)]
 
     def connections(self) -> dict[int, set[int]]:
         """By worker: the source ports of the clients whose connections it holds."""

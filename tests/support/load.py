@@ -64,7 +64,7 @@ class Load:
             thread.join(60)
             assert not thread.is_alive(), "a client of the load never ended"
 
-    def wait_more(self, count: int, limit: float = 30.0) -> None:
+    def wait_more(self, count: int, limit: float = 60.0) -> None:
         """Waits until `count` further requests have ended."""
         with self.changed:
             wanted = len(self.outcomes) + count

@@ -125,3 +125,12 @@ def samples(page: str, name: str) -> list[tuple[dict[str, str], float]]:
     return [
         (dict(LABEL.findall(labels)), float(value)) for found, labels, value in SAMPLE.findall(page) if found == name
     ]
+
+
+def has_end_unread(port: int) -> bool:
+    """Whether the kernel has the end of some client of this local port, and bytes before it that nobody has read."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, _, connection, queues = line.split()[:5]
+        if connection == "08" and local.endswith(f":{port:04X}") and int(queues.partition(":")[2], 16):  # CLOSE_WAIT
+            return True
+    return False
