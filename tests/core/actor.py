@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fe import _core
 
-PATIENCE_S = 30.0  # nothing here takes longer unless it hangs
+PATIENCE_S = 60.0  # nothing here takes longer unless it hangs
 
 
 class ActorError(AssertionError):

@@ -23,7 +23,7 @@ from tests.core.world import VICTIM, World
 
 MOST_POINTS = 3000
 STRIDE = 7  # a thorough scenario kills the mending at every seventh point, from another start each time
-HANG_S = 60  # of a whole scenario: a lock that nobody frees must end the run, not stop it
+HANG_S = 110  # of a whole scenario: a lock that nobody frees must end the run, not stop it
 
 passed: set[str] = set()  # points at which something died, over all scenarios
 

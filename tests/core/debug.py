@@ -35,7 +35,7 @@ class Runner:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._process.stdin.close()  # type: ignore[union-attr]
         try:
-            self._process.wait(10)
+            self._process.wait(60)
         finally:
             self._process.kill()
             self._process.stdout.close()  # type: ignore[union-attr]

@@ -20,7 +20,7 @@ from tests.core.actor import Actor
 from tests.core.tables import FAR, PAST
 from tests.core.world import VICTIM, B, C, World
 
-HANG_S = 90
+HANG_S = 110
 
 Act = Callable[[World], object]
 

@@ -1,6 +1,7 @@
 """Tools for tests of fe's own loops against the emulator: a cluster to call, watches that note what they were told.
 
-Owns: what several of these tests need. Every wait has a limit (`eventually`), every test runs on uvloop (`on_loop`).
+Owns: what several of these tests need. Every wait has a limit (`eventually`), every test runs on uvloop (`on_loop`) or,
+where it is about durations beside each other, on a loop whose time is its own (`in_virtual_time`).
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import yaml
 
 from fe.control.kubernetes.client import Cluster
 from fe.control.kubernetes.watch import Backoff, Reflector
-from tests.control.harness import eventually, on_loop
+from tests.control.harness import eventually, in_virtual_time, on_loop
 from tests.kubernetes.emulator import Emulator
 from tests.kubernetes.relay import Relay
 
 __all__ = [
     "PODS", "Clock", "Pauses", "Seen", "asked", "connected", "connections", "eventually", "filled", "forget",
-    "no_tasks_left", "on_loop", "plain", "pod", "reflector",
+    "in_virtual_time", "no_tasks_left", "on_loop", "plain", "pod", "reflector",
 ]  # fmt: skip
 
 PODS = "/api/v1/namespaces/models/pods"

@@ -28,7 +28,8 @@ PODS = "/api/v1/namespaces/models/pods"
 EVENTS = "/apis/events.k8s.io/v1/namespaces/models/events"
 OURS = f"/apis/{GROUP}/v1alpha1/namespaces/models"
 FAR = 2**62  # a deadline that never comes
-QUICK = {"duration": 1, "renew_deadline": 0.6, "retry": 0.1}
+LASTING = {"duration": 60, "renew_deadline": 50, "retry": 0.1}  # a lead that no stop of the machine ends
+QUICK = {"duration": 1, "renew_deadline": 0.6, "retry": 0.1}  # where the end of a lead is waited for
 Json = dict[str, Any]
 
 
@@ -93,6 +94,17 @@ class Scene:
         await eventually(lambda: name in self.world.plane.live(), f"{name} is served")
         await eventually(lambda: self.state(name) == states, why or f"{states}")
 
+    async def knows(self, name: str) -> None:
+        """Waits until fe has seen the newest version of a deployment's Deployment: a write is based on that one."""
+
+        def is_newest() -> bool:
+            hub = self.world.plane.hub
+            target = hub.providers[name].target
+            stored = self.emulator.store.get("deployments.apps", target.key)
+            return bool(target.workload and target.workload.version == stored["metadata"]["resourceVersion"])
+
+        await eventually(is_newest, f"the newest {name} is seen")
+
     async def leads(self) -> None:
         await eventually(lambda: self.world.plane.hub is not None and self.world.plane.hub.leading, "it leads")
 
@@ -124,6 +136,16 @@ class Scene:
         """What a Deployment of the cluster wants."""
         return int((await self.emulator.get(f"{DEPLOYMENTS}/{name}"))["spec"]["replicas"])
 
+    async def told(self, count: int = 1, reason: str = "") -> list[Json]:
+        """Waits until so many Events (of this reason) are in the cluster, and returns them."""
+        for _ in range(3000):
+            found = (await self.emulator.get(EVENTS))["items"]
+            found = [one for one in found if reason in ("", one["reason"])]
+            if len(found) >= count:
+                return found
+            await asyncio.sleep(0.01)
+        raise AssertionError(f"never so many events: {count} {reason}")
+
     async def status(self, path: str) -> Json:
         """The status of an object of fe's own kinds."""
         return dict((await self.emulator.get(f"{OURS}/{path}")).get("status", {}))
@@ -153,7 +175,7 @@ async def cluster(**options: Any) -> AsyncIterator[Emulator]:
 def settings(emulator: Emulator, folder: Path, user: str = "admin", **more: Any) -> Json:
     """The block `kubernetes` of a configuration."""
     file = emulator.kubeconfig(folder / f"kubeconfig-{user}", user, namespace="models")
-    return {"kubeconfig": str(file), "identity": "fe-0", "election": QUICK, **more}
+    return {"kubeconfig": str(file), "identity": "fe-0", "election": LASTING, **more}
 
 
 @contextlib.asynccontextmanager
@@ -181,7 +203,7 @@ def conditions(status: Json) -> dict[str, tuple[str, str]]:
 
 async def has(s: Scene, path: str, condition: Callable[[Json], Any], why: str) -> Json:
     """Waits until the status of an object of fe's own kinds is so, and returns it."""
-    for _ in range(1500):
+    for _ in range(3000):
         status = await s.status(path)
         if condition(status):
             return status

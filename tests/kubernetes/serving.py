@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.kubernetes.relay import Relay
-from tests.kubernetes.scene import QUICK, online_deployment, online_endpoint, workload
+from tests.kubernetes.scene import LASTING, online_deployment, online_endpoint, workload
 from tests.kubernetes.town import Town
 from tests.support.fe_process import FeProcess, wait_for
 from tests.support.load import Load
@@ -19,14 +19,14 @@ Json = dict[str, Any]
 TARGET = "/api/v1/endpoint/one/score"
 # A pod that ends while the cluster cannot be seen closes kept connections under requests: those may be sent again.
 RESENT = {"retry_on_reset": True}
-PATIENT = {"max_concurrent_requests_per_instance": 4, "max_queue_wait_ms": 15000, "request_timeout_ms": 10000}
+PATIENT = {"max_concurrent_requests_per_instance": 4, "max_queue_wait_ms": 60000, "request_timeout_ms": 60000}
 
 
 def fe(
     town: Town, folder: Path, user: str = "admin", workers: int = 2, relay: Relay | None = None, **more: Any
 ) -> FeProcess:
     """relay: the way to the API server; more: keys of the block `kubernetes`."""
-    block = {"kubeconfig": town.kubeconfig(folder, user, relay), "identity": user, "election": QUICK, **more}
+    block = {"kubeconfig": town.kubeconfig(folder, user, relay), "identity": user, "election": LASTING, **more}
     return FeProcess({"kubernetes": block, "endpoints": []}, workers=workers)
 
 
@@ -64,7 +64,7 @@ def is_current(process: FeProcess, town: Town) -> bool:
 
 
 def wait_ready(process: FeProcess, town: Town) -> None:
-    wait_for(lambda: is_current(process, town), "fe's replicas are the cluster's ready pods", limit=10)
+    wait_for(lambda: is_current(process, town), "fe's replicas are the cluster's ready pods")
 
 
 def is_ready(pod: Json) -> bool:

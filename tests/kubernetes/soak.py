@@ -20,7 +20,7 @@ from typing import Any
 
 from tests.kubernetes.emulator.faults import Faults
 from tests.kubernetes.relay import Relay
-from tests.kubernetes.scene import DEPLOYMENTS
+from tests.kubernetes.scene import DEPLOYMENTS, QUICK
 from tests.kubernetes.serving import PATIENT, RESENT, fe, is_current, load, model, wait_ready
 from tests.kubernetes.town import Town
 from tests.support.fe_process import FeProcess, wait_for
@@ -99,7 +99,7 @@ class Soak:
             self._relay = Relay(self.town.emulator)
             self.town.do(self._relay.start())
             stack.callback(lambda: self.town.do(self._relay.stop()))
-            self.process = stack.enter_context(fe(self.town, self._folder, relay=self._relay))
+            self.process = stack.enter_context(fe(self.town, self._folder, relay=self._relay, election=QUICK))
             model(self.town, 4, request_settings={**PATIENT, **RESENT})
             wait_ready(self.process, self.town)
             self.load = stack.enter_context(load(self.process))

@@ -58,14 +58,15 @@ async def test_a_credential_that_is_refused_is_loaded_anew_and_the_call_made_aga
             await cluster.call("GET", PODS)
         (folder / "token").write_text(emulator.token())
         await cluster.call("GET", PODS)
-        async with contextlib.aclosing(cluster.stream(PODS, {"watch": "true"}, idle_timeout=5)) as lines:
+        async with contextlib.aclosing(cluster.stream(PODS, {"watch": "true"})) as lines:
             await emulator.create(pod("a"))
             assert b'"a"' in await anext(lines)
         await cluster.close()
 
 
 @on_loop
-async def test_refused_credentials_are_loaded_anew_at_most_once_in_a_while(tmp_path):
+async def test_refused_credentials_are_loaded_anew_at_most_once_in_a_while(tmp_path, monkeypatch):
+    monkeypatch.setattr(client, "time", SimpleNamespace(monotonic=Clock()))
     async with Emulator() as emulator:
         counter = tmp_path / "runs"
         plugin = script(tmp_path, f"echo >> {counter}\n" + credential("unknown"))
@@ -184,10 +185,11 @@ async def test_a_credential_plugin_that_hangs_is_ended(how, tmp_path, monkeypatc
     cluster = Cluster(plain(tmp_path / "k", "http://127.0.0.1:1", {"exec": plugin}))
     if how == "limit":
         monkeypatch.setattr(access, "LOAD_WITHIN", 0.3)
+        monkeypatch.setattr(client, "REOPEN_AFTER", 0.0)
     async with no_tasks_left():
-        with pytest.raises(UnreachableError, match="no answer within"):  # this caller has no more time
-            await cluster.call("GET", PODS, timeout=0.05)
-        await eventually(lambda: pid.exists() and pid.read_text(), "the plugin runs")
+        while not (pid.exists() and pid.read_text()):  # a busy machine may not have begun it within the limit
+            with pytest.raises(UnreachableError, match=r"no answer within|gave nothing within"):
+                await cluster.call("GET", PODS, timeout=0.05)  # this caller has no more time
         if how == "limit":
             with pytest.raises(AccessError, match=r"gave nothing within 0\.3 s"):
                 await cluster.call("GET", PODS)

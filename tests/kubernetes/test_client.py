@@ -193,9 +193,9 @@ async def test_a_configuration_that_was_closed_opens_no_connection(tmp_path):
 # --- streams ---
 
 
-async def read(cluster: Cluster, **options) -> list[dict]:
-    lines = []
-    async with contextlib.aclosing(cluster.stream(PODS, {"watch": "true", "timeoutSeconds": "2"}, **options)) as got:
+async def read(cluster: Cluster, seconds: int = 600, **options) -> list[dict]:
+    lines, query = [], {"watch": "true", "timeoutSeconds": str(seconds)}
+    async with contextlib.aclosing(cluster.stream(PODS, query, **options)) as got:
         async for line in got:
             lines.append(json.loads(line))
     return lines
@@ -207,7 +207,7 @@ async def test_a_stream_gives_whole_lines_and_ends_with_the_server(tmp_path):
         for name in "abc":
             await emulator.create(pod(name))
         opened = []
-        lines = await read(cluster, on_open=lambda: opened.append(True))
+        lines = await read(cluster, 2, on_open=lambda: opened.append(True))
         assert [line["object"]["metadata"]["name"] for line in lines] == ["a", "b", "c"]
         assert opened == [True]
 
@@ -268,7 +268,7 @@ async def test_streams_that_were_silent_while_a_call_was_not_answered_end(tmp_pa
         opened = []
         watched = asyncio.create_task(read(cluster, on_open=lambda: opened.append(time.monotonic())))
         await eventually(lambda: opened, "it is open")
-        cluster.doubt(opened[0] - 1)
+        cluster.doubt(opened[0] - 600)
         await cluster.call("GET", PODS)
         assert not watched.done(), "it has spoken since then"
         cluster.doubt(time.monotonic())

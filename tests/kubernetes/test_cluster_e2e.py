@@ -105,6 +105,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.timeout(400)  # of all the examples
 def test_in_any_order_under_traffic(town, tmp_path):
     """Also with no pod ready at all for a moment: then requests wait."""
     with fe(town, tmp_path) as process:
@@ -164,7 +165,7 @@ def test_the_controller_is_killed_while_the_cluster_is_away(town, tmp_path):
             running.wait_more(300)
             assert len(replicas(process)) == 4, "the last that was known"
             gone = next(iter(town.pods()))
-            town.delete(gone)
+            town.end(gone)
             town.patch(f"{DEPLOYMENTS}/m/scale", {"spec": {"replicas": 5}})
             running.wait_more(300)
             town.do(town.emulator.back())
@@ -179,7 +180,7 @@ def test_a_thousand_pods_cost_little(town, tmp_path):
         before = proc.private_bytes(process.controller())
         town.now(lambda: setattr(town, "prompt", False))
         model_without_servers(town, 1000)
-        wait_for(lambda: process.metric("fe_replicas", state="ready") == 1000, "all are replicas", limit=30)
+        wait_for(lambda: process.metric("fe_replicas", state="ready") == 1000, "all are replicas", limit=90)
         grown = proc.private_bytes(process.controller()) - before
         assert grown < 30e6, f"{grown / 1e6:.1f} MB"
 

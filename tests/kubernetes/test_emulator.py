@@ -37,7 +37,7 @@ def test_all_exchanges_are_there():
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_exchanges(seed, tls):
-    asyncio.run(asyncio.wait_for(Replay(seed, tls).run(), 60))
+    asyncio.run(asyncio.wait_for(Replay(seed, tls).run(), 100))
 
 
 @pytest.mark.parametrize("name", exchanges())

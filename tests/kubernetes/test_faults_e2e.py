@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.kubernetes.soak import WAYS, Soak
 
 
+@pytest.mark.timeout(400)  # some 40 s where nothing else runs
 def test_every_fault_in_turn_and_then_mixed(tmp_path):
     with Soak(tmp_path) as soak:
         for way in (*WAYS, "mixed"):

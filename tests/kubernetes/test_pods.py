@@ -313,6 +313,7 @@ def serving(pods):
     return {pod.address for pod in found if pod.serves and pod.address}
 
 
+@pytest.mark.timeout(400)  # of all the examples
 @settings(max_examples=25, deadline=None)
 @given(steps=STEPS)
 def test_in_any_order(steps, tmp_path_factory):

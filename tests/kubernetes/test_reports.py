@@ -178,11 +178,8 @@ async def test_many_events_become_few(tmp_path):
             lambda: any(one.verb == "create" and "events" in one.path for one in s.emulator.records), "told"
         )
         s.world.plane.events.add("refused", "x" * 3000, deployment=NAME, figures={"why": "y"})
-        for _ in range(500):
-            events = (await s.emulator.get(EVENTS))["items"]
-            if len(events) == 2:
-                break
-            await asyncio.sleep(0.01)
+        events = await s.told(2)
+        assert len(events) == 2
         assert {one["reason"] for one in events} == {"ScaledUp", "ScaleRefused"}
         assert all(len(one["note"].encode()) <= 1024 for one in events)
         assert next(one["note"] for one in events if one["reason"] == "ScaledUp").startswith(
@@ -207,6 +204,7 @@ async def test_no_more_rights_are_needed_than_an_installation_gives(tmp_path):
         async with scene(tmp_path, emulator=emulator, user="installed") as s:
             await s.sees(NAME, {"127.1.0.1": "ready"})
             await s.leads()
+            await s.knows(NAME)
             s.acquire(NAME, 2)
             await has(s, "onlinedeployments/m", lambda one: one.get("lastDecision"), "written")
             await eventually(lambda: any(one.path == EVENTS for one in emulator.records), "an event")

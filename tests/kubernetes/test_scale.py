@@ -15,7 +15,7 @@ from fe.control.status import build_status
 from tests.control.harness import eventually, on_loop
 from tests.kubernetes.scene import (
     DEPLOYMENTS,
-    EVENTS,
+    QUICK,
     addresses,
     cluster,
     in_file,
@@ -41,6 +41,7 @@ async def begun(s, replicas=1):
     await s.emulator.create(workload(replicas=replicas))
     await s.leads()
     await eventually(lambda: s.world.plane.live()[NAME].load.ready == replicas, "its pods serve")
+    await s.knows(NAME)
 
 
 def deployment(s):
@@ -52,7 +53,7 @@ def shown(s):
 
 
 async def reached(s, count, what="the Deployment wants"):
-    for _ in range(1500):
+    for _ in range(3000):
         if await s.replicas() == count:
             return
         await asyncio.sleep(0.01)
@@ -72,7 +73,7 @@ async def test_a_decision_arrives_as_one_write_with_the_version_it_was_made_on(t
         assert (body["kind"], body["metadata"], body["spec"]) == ("Scale", meta, {"replicas": 3})
         await eventually(lambda: deployment(s).load.ready == 3, "its pods serve")
         assert len(s.writes()) == 1
-        assert s.world.plane.hub.writes == {"written": 1}
+        await eventually(lambda: s.world.plane.hub.writes == {"written": 1}, "and it has been answered")
         (event,) = s.events("scale")
         assert (event["from"], event["to"]) == (1, 3)
 
@@ -91,7 +92,8 @@ async def test_down_to_zero_and_up_from_there(tmp_path):
 
 
 @on_loop
-async def test_a_conflict_is_read_again_and_decided_anew(tmp_path):
+async def test_a_conflict_is_read_again_and_decided_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(targets, "STALE_LEAST", 600.0)
     async with scene(tmp_path, in_file(**SCALED)) as s:
         await begun(s)
         hang = s.emulator.faults.hang(verb="watch", path="deployments")
@@ -204,15 +206,15 @@ async def test_only_the_one_that_leads_writes(tmp_path):
 @on_loop
 async def test_a_leader_that_is_cut_off_does_not_write(tmp_path):
     """Its own clock ends its lead; what it had decided before does not arrive later."""
-    async with scene(tmp_path, in_file(**SCALED)) as s:
+    async with scene(tmp_path, in_file(**SCALED), election=QUICK) as s:
         await begun(s)
-        hang = s.emulator.faults.hang(path="leases|scale")
+        write = s.emulator.faults.hang(path="/scale")
         s.acquire(NAME, 2)
         await eventually(lambda: s.writes(), "decided while it led")
-        await eventually(lambda: not s.world.plane.hub.leading, "its lease is over")
-        assert deployment(s).wanted == 1
-        s.emulator.faults.remove(hang)
         hang = s.emulator.faults.hang(path="leases")
+        await eventually(lambda: hang.hits and not s.world.plane.hub.leading, "its lease is over")
+        assert deployment(s).wanted == 1
+        s.emulator.faults.remove(write)
         count = len(s.writes())
         await eventually(lambda: "does not lead" in shown(s)["reason"], "the reason is shown")
         await asyncio.sleep(0.5)
@@ -227,6 +229,8 @@ async def test_the_fence_holds_back_what_was_decided_too_early(tmp_path):
     async with scene(tmp_path, in_file(**SCALED)) as s:
         await begun(s)
         hub = s.world.plane.hub
+        renewal = s.emulator.faults.hang(path="leases")
+        await eventually(lambda: renewal.hits, "nothing else changes the lead")
         fence, hub.fence = hub.fence, hub.elector.fence
         leads_until, hub.elector._leads_until = hub.elector._leads_until, float("-inf")
         provider = hub.providers[NAME]
@@ -235,6 +239,7 @@ async def test_the_fence_holds_back_what_was_decided_too_early(tmp_path):
         hub.elector._leads_until, hub.fence = leads_until, fence
         assert s.writes() == []
         assert provider.wanted == 1
+        s.emulator.faults.remove(renewal)
 
 
 # --- others ---
@@ -253,8 +258,7 @@ async def test_fe_stands_back_where_an_autoscaler_of_the_cluster_is(tmp_path):
         assert s.world.plane.hub.show()["conflicts"] == {NAME: ["HorizontalPodAutoscaler others"]}
         await s.emulator.patch(f"{DEPLOYMENTS}/m/scale", {"spec": {"replicas": 2}})
         await eventually(lambda: deployment(s).wanted == 2, "its number is followed")
-        events = (await s.emulator.get(EVENTS))["items"]
-        assert [one["type"] for one in events if one["reason"] == "Conflict"] == ["Warning"]
+        assert [one["type"] for one in await s.told(reason="Conflict")] == ["Warning"]
         await s.emulator.delete(f"{HPAS}/others")
         await reached(s, 3)
 
@@ -349,7 +353,7 @@ async def test_by_hand_through_fe(tmp_path):
         await begun(s)
         assert scale(s.world.plane, NAME, 4) == 1
         await reached(s, 4)
-        assert s.world.plane.hub.writes["written"] == 1
+        await eventually(lambda: s.world.plane.hub.writes == {"written": 1}, "one write")
 
 
 @on_loop
@@ -363,12 +367,7 @@ async def test_objects_are_scaled_and_kubernetes_events_are_about_them(tmp_path)
         await eventually(lambda: NAME in s.world.plane.live() and deployment(s).load.ready == 1, "it serves")
         s.acquire(NAME, 2)
         await reached(s, 3)
-        for _ in range(500):
-            events = (await s.emulator.get(EVENTS))["items"]
-            if events:
-                break
-            await asyncio.sleep(0.01)
-        (event,) = events
+        (event,) = await s.told()
         assert (event["reason"], event["type"], event["action"]) == ("ScaledUp", "Normal", "Scale")
         assert event["regarding"]["kind"] == "OnlineDeployment"
         assert event["regarding"]["uid"] == made["metadata"]["uid"]

@@ -11,8 +11,8 @@ import sys
 
 import pytest
 
-from fe.control.kubernetes import client, watch
-from fe.control.kubernetes.client import ApiError, UnreachableError
+from fe.control.kubernetes import watch
+from fe.control.kubernetes.client import SILENCE, ApiError, UnreachableError
 from fe.control.kubernetes.watch import Backoff, Reflector
 from tests.kubernetes.emulator import Emulator
 from tests.kubernetes.harness import (
@@ -183,7 +183,7 @@ def test_a_server_that_returns_is_found_within_five_seconds(refusal):
     watching._current_at = 0.0  # it has been seen
     watching._note(error)
     for _ in range(300):
-        for spent in (0.0, 1.0, client.SILENCE) if refusal is None else (0.0, 0.2):
+        for spent in (0.0, 1.0, SILENCE) if refusal is None else (0.0, 0.2):
             assert spent + watching._pause(error, spent) < 4.5
             assert watching._pause(error, spent) >= watch.FIRST / 2
 

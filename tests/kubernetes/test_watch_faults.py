@@ -19,6 +19,7 @@ from tests.kubernetes.harness import (
     eventually,
     filled,
     forget,
+    in_virtual_time,
     no_tasks_left,
     on_loop,
     pod,
@@ -29,7 +30,6 @@ from tests.kubernetes.harness import (
 @pytest.mark.parametrize("how", ["status", "truncate", "garble", "reset", "hang", "away"])
 @on_loop
 async def test_a_list_that_fails_changes_nothing(how, tmp_path, monkeypatch):
-    monkeypatch.setattr(watch, "LIST_WITHIN", 0.1)
     async with no_tasks_left(), Emulator() as emulator, connected(emulator, tmp_path) as cluster:
         await filled(emulator, *"abc")
         seen, pauses = Seen(), Pauses()
@@ -45,6 +45,8 @@ async def test_a_list_that_fails_changes_nothing(how, tmp_path, monkeypatch):
             }[how]()
             await emulator.patch(f"{PODS}/a", {"metadata": {"labels": {"v": "2"}}})
             await eventually(lambda: seen.store["models", "a"] == ("2", False), "the watch serves")
+            if how == "hang":
+                monkeypatch.setattr(watch, "LIST_WITHIN", 0.1)
             await emulator.away()
             asked_before = pauses.asked
             if how != "away":
@@ -54,6 +56,7 @@ async def test_a_list_that_fails_changes_nothing(how, tmp_path, monkeypatch):
             assert watching.trouble
             assert watching.stale_for() > 0.0
             assert seen.names == set("abc")
+            monkeypatch.undo()
             await emulator.delete(f"{PODS}/b", grace=0)
             await emulator.create(pod("d"))
             if how == "away":
@@ -206,12 +209,12 @@ async def test_a_page_that_has_expired_is_no_list(tmp_path):
             assert (second.hits, seen.names, len(asked(emulator, "list"))) == (1, set("abc"), 4)
 
 
-@on_loop
+@in_virtual_time
 async def test_a_watch_that_brings_nothing_is_renewed_and_in_the_end_listed_anew(tmp_path):
     async with no_tasks_left(), Emulator() as emulator, connected(emulator, tmp_path) as cluster:
         seen = Seen()
         silent = emulator.faults.silent()
-        async with reflector(cluster, seen, idle=0.05):
+        async with reflector(cluster, seen, idle=1.0):
             await eventually(lambda: seen.syncs == 1, "in sync")
             await emulator.create(pod("a"))
             await eventually(lambda: seen.names == {"a"}, "it is found by a list")

@@ -1,8 +1,8 @@
 """An emulated cluster in a thread of its own, whose pods answer HTTP on loopback addresses: for a real fe-serve.
 
 Owns: the thread and its loop, the model servers of the pods, and what a kubelet does to them: a pod that is deleted
-serves on for a moment, as one with a preStop hook does, then refuses connections, finishes what it has and is gone.
-Everything ends with the block.
+serves on until nothing has come for a while, then refuses connections, finishes what it has and is gone: as one with a
+preStop hook that is long enough, on any machine. Everything ends with the block.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from tests.support.fe_process import free_port, wait_for
 
 T = TypeVar("T")
 Json = dict[str, Any]
-LINGER = 3.0  # seconds that a pod serves on after its deletion, as with a preStop hook: fe learns of it in that time
-GONE_AFTER = 3.5  # seconds until it is gone
+TICK = 0.05  # seconds
+QUIET = 40  # ticks without a request after which a pod that is deleted closes
+STOP = 0.5  # a tick that takes this long was no time for anybody
+LIMIT = 60.0  # nothing takes that long
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\nok"
 
 
@@ -35,24 +37,23 @@ class ModelServer:
 
     def __init__(self, town: Town, address: str) -> None:
         self.town, self.address = town, address
-        self.busy = 0
-        self._writers: set[asyncio.StreamWriter] = set()
+        self.writers: set[asyncio.StreamWriter] = set()
         self._idle: set[asyncio.StreamWriter] = set()
         self._sock = socket.socket()
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._sock.bind((address, town.port))
         self._sock.listen(256)
         self._server: asyncio.Server | None = None
-        self._closing = False
+        self.closing = False
 
     async def run(self) -> None:
         self._server = await asyncio.start_server(self._serve, sock=self._sock)
-        if self._closing:
+        if self.closing:
             self.close()
 
     def close(self) -> None:
         """Connections are refused, those without a request are ended."""
-        self._closing = True
+        self.closing = True
         if self._server is not None:
             self._server.close()
         for writer in self._idle:
@@ -61,23 +62,21 @@ class ModelServer:
     def kill(self) -> None:
         """Whatever it was doing."""
         self.close()
-        for writer in self._writers:
+        for writer in self.writers:
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
+        self.writers.add(writer)
         try:
-            while not self._closing:
+            while not self.closing:
                 self._idle.add(writer)
                 head = await reader.readuntil(b"\r\n\r\n")
                 self._idle.discard(writer)
                 self.town.served[self.address] += 1
-                self.busy += 1
                 lines = head.lower().split(b"\r\n")
                 length = next((line for line in lines if line.startswith(b"content-length:")), b":0")
                 await reader.readexactly(int(length.partition(b":")[2]))
                 await asyncio.sleep(self.town.service)
-                self.busy -= 1
                 if writer.is_closing():
                     return
                 writer.write(ANSWER)
@@ -86,7 +85,7 @@ class ModelServer:
             pass
         finally:
             self._idle.discard(writer)
-            self._writers.discard(writer)
+            self.writers.discard(writer)
             writer.close()
 
 
@@ -105,21 +104,22 @@ class Town:
         self._ready = threading.Event()
         self._end: asyncio.Event
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._stops: list[tuple[float, float]] = []  # when this loop went on, after how many seconds too many
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Town:
         self._thread.start()
-        assert self._ready.wait(20)
+        assert self._ready.wait(LIMIT)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join(20)
+        self._thread.join(LIMIT)
         assert not self._thread.is_alive()
 
-    def do(self, work: Coroutine[Any, Any, T], limit: float = 20.0) -> T:
+    def do(self, work: Coroutine[Any, Any, T], limit: float = LIMIT) -> T:
         """Runs it on the cluster's loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(limit)
 
@@ -134,6 +134,10 @@ class Town:
     def clock(self) -> float:
         """As the emulator's records have it."""
         return self._loop.time()
+
+    def stopped(self, since: float, until: float) -> float:
+        """Seconds for which the machine kept this loop from running, as far as they ended in that time."""
+        return sum(late for at, late in list(self._stops) if since <= at <= until)
 
     def kubeconfig(self, folder: Path, user: str = "admin", relay: Relay | None = None) -> str:
         """relay: the way to the API server."""
@@ -160,6 +164,12 @@ class Town:
 
     def delete(self, name: str) -> None:
         self.do(self.emulator.delete(f"{PODS}/{name}"))
+
+    def end(self, name: str) -> None:
+        """Deletes a pod whose kubelet waits for nothing."""
+        address = self.pods()[name]["status"]["podIP"]
+        self.delete(name)
+        self.now(lambda: self.servers[address].close())
 
     def ready(self, name: str, ready: bool) -> None:
         self.now(lambda: self.emulator.nodes.ready("models", name, ready))
@@ -196,16 +206,24 @@ class Town:
         self._end = asyncio.Event()
         async with Emulator() as self.emulator:
             await install(self.emulator)
-            self.emulator.nodes.stop_after = GONE_AFTER
+            self.emulator.nodes.stop_after = float("inf")
             self.emulator.nodes.run(self._begin)
             self.emulator.store.listen(self._on_change)
+            self._spawn(self._count_stops())
             self._ready.set()
             await self._end.wait()
             for server in self.servers.values():
                 server.kill()
             for task in tuple(self._tasks):
                 task.cancel()
-            await asyncio.sleep(0.05)  # what was cancelled ends on the next turns of the loop
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _count_stops(self) -> None:
+        while True:
+            due = self._loop.time() + TICK
+            await asyncio.sleep(TICK)
+            if self._loop.time() > due + TICK:
+                self._stops.append((self._loop.time(), self._loop.time() - due))
 
     def _begin(self, _pod: Json) -> list[str] | None:
         if not self.prompt:
@@ -220,14 +238,28 @@ class Town:
         if change.id != "pods":
             return
         address = change.last["status"].get("podIP")
-        server = self.servers.get(address)
-        if server is None:
-            return
         if change.new is None:
-            server.kill()
-            del self.servers[address]
+            if address in self.servers:
+                self.servers.pop(address).kill()
         elif "deletionTimestamp" in change.new["metadata"] and "deletionTimestamp" not in change.old["metadata"]:
-            self._loop.call_later(LINGER, server.close)
+            self._spawn(self._end_pod(change.key, self.servers.get(address)))
+
+    async def _end_pod(self, key: tuple[str, str], server: ModelServer | None) -> None:
+        """Time in which this loop was stopped does not count: nobody could learn of the deletion, and what was sent
+        meanwhile has not been read."""
+        quiet, served = 0, -1
+        while server is not None and quiet < QUIET and not server.closing:
+            before = self._loop.time()
+            await asyncio.sleep(TICK)
+            if self.served[server.address] != served:
+                quiet, served = 0, self.served[server.address]
+            elif self._loop.time() < before + STOP:
+                quiet += 1
+        if server is not None:
+            server.close()
+            while server.writers:
+                await asyncio.sleep(TICK)
+        self.emulator.nodes.finish(*key)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)

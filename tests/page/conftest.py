@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.page.fixture import Fixture
 
@@ -25,7 +25,12 @@ ARGUMENTS = [
     "--no-first-run",
 ]
 EXPECTED = ("net::ERR_", "status of 409")  # what the browser itself says of a server that is away, and of a refusal
+LIMIT_MS = 60_000  # of a wait that ends much earlier, on any machine
+# What has not been drawn yet has no text: `content-visibility` is decided with the first frame.
+DRAWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 Open = Callable[..., Page]
+
+expect.set_options(timeout=LIMIT_MS)
 
 
 @pytest.fixture(scope="module")  # not longer: its loop would stand in the way of other files' own
@@ -55,11 +60,12 @@ def open_page(browser: Browser) -> Iterator[Open]:
         context = browser.new_context(**{"viewport": {"width": 1440, "height": 1000}, **options})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(LIMIT_MS)
         page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(url)
         page.wait_for_selector("main:not([hidden])")
+        page.evaluate(DRAWN)
         return page
 
     yield open_page

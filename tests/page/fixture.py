@@ -26,7 +26,7 @@ HEADERS = {
     "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "X-Content-Type-Options": "nosniff",
 }
-LIMIT = 10.0
+LIMIT = 60.0
 
 
 class Fixture:

@@ -142,6 +142,7 @@ def test_a_cluster_as_it_is_and_as_it_goes(town: Town, open_page: Open, tmp_path
         expect(page.locator("#cluster .members .name")).to_have_text(["fe-0", "fe-1"])
         expect(page.locator("#cluster .problems li")).to_contain_text("OnlineDeployment models/canary")
         expect(page.locator("[id='deployment:one/m'] .marks")).to_contain_text("conflict")
+        expect(page.locator("[id='deployment:one/m'] .replicas-cell")).to_contain_text("1/1")
         town.now(lambda: (town.emulator.faults.reset(), town.emulator.end_watches()))
         expect(sight).to_contain_text("API server away for")
         expect(lead).to_contain_text("no front-end scales")

@@ -23,7 +23,7 @@ KINDS = {
     "strategic": "application/strategic-merge-patch+json",
     "apply": "application/apply-patch+yaml",
 }
-LONGEST = 20.0  # seconds that anything here may take
+LONGEST = 45.0  # seconds that anything here may take
 
 
 class Caller:

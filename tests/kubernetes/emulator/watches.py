@@ -95,14 +95,15 @@ class Watch:
         clock = asyncio.get_running_loop().time
         now = clock()
         end, marks = now + self.timeout, self._marks(now)
-        while (now := clock()) < end:
+        while True:
+            now = clock()
             while self._pending:
                 for event in self._told(self._pending.popleft()):
                     yield event
             while marks and marks[0] <= now:
                 marks.popleft()
                 yield self._bookmark()
-            if self._over:
+            if self._over or now >= end:
                 for _ in list(marks)[-len(LAST_BOOKMARKS) :]:
                     yield self._bookmark()
                 return
