@@ -89,6 +89,10 @@ static inline void fe_level_append(const fe_view *v, uint32_t node, uint32_t i) 
 static inline void fe_level_unlink(const fe_view *v, uint32_t i) {
     fe_replica *r = &v->replicas[i], *n = &v->replicas[r->level];
     uint32_t next = r->next, prev = r->prev;
+    /* Thousands of replicas, in the order of their last releases, miss the nearest cache one after the other: while the
+     * first is taken, the third is fetched. */
+    uint32_t third = prev == FE_NONE && next != FE_NONE ? v->replicas[next].next : FE_NONE;
+    if (third != FE_NONE) __builtin_prefetch(&v->replicas[third], 1);
     put32(prev == FE_NONE ? &n->node_head : &v->replicas[prev].next, next, "level unlink: from the front");
     put32(next == FE_NONE ? &n->node_tail : &v->replicas[next].prev, prev, "level unlink: from the back");
     put32(&r->level, FE_NONE, "level unlink: level");

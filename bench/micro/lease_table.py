@@ -1,13 +1,15 @@
 """What a lease costs: acquire and release, by number of replicas, against another process, and through a full queue.
 
-Pairs that need not wait are repeated in C (`Holder.churn`), as the data plane calls the table. Those that go through
-the queue are driven from Python, whose calls are part of their figures. The other process runs without a pause on the
-last core for as long as a value is taken on the first one, so no part of it is uncontended.
+Pairs that need not wait are repeated in C (`Holder.churn`), with the call that the data plane makes for a request, in a
+table whose replicas stand in a random order, as they do once requests have ended in another order than they began.
+Those that go through the queue are driven from Python, whose calls are part of their figures. The other process runs
+without a pause on the last core for as long as a value is taken on the first one, so no part of it is uncontended.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import select
 import time
 from collections.abc import Callable, Iterator
@@ -19,10 +21,17 @@ from bench.result import Bar, Measure
 from fe import _core
 from fe._core import Holder, Limits, Table
 
+CONTENDED = {
+    "10 replicas": "contended_wall_10",
+    "10,000 replicas": "contended_wall_10000",
+    "10,000, CPU time": "contended_cpu_10000",
+}
 LEASES = 20_000  # for a value
 SLICE = 1_000  # pairs between two looks of the other process at whether it is over
 PAIRS_DONE, SPENT_NS = 0, 1  # what the other process says in shared memory
 FAR = 2**62  # a deadline that no benchmark lives to see
+SIZES = (10, 100, 1_000, 10_000)  # replicas
+CAPACITY = 4
 BUSY_CAPACITY = 8
 BUSY_REQUESTS = 16  # that each of two processes has in flight or waiting at once
 
@@ -32,14 +41,15 @@ def measure(context: Context) -> Iterator[Measure]:
     values = perf.run(context, __name__, 10 if context.quick else 20, cores=2)
     yield Measure(
         "lease", "lease acquired and released by one process", "ns",
-        perf.flat(values, {"10 replicas": "alone_10", "10,000 replicas": "alone_10000"}, 1e9),
+        perf.flat(values, {f"{size:,} replicas": f"alone_{size}" for size in SIZES}, 1e9),
         [Bar(200, party="10 replicas"), Bar(1.3, party="10,000 replicas", beside="10 replicas")],
-        "Pairs in C, as the data plane calls the table.",
+        "Pairs in C, with the call that the data plane makes; replicas stand in the order of earlier releases, "
+        "which is a random one.",
     )  # fmt: skip
     yield Measure(
         "lease_contended", "lease acquired and released, two processes contending", "ns",
-        perf.flat(values, {"wall time": "contended_wall", "CPU time": "contended_cpu"}, 1e9),
-        [Bar(600, party="wall time")],
+        perf.flat(values, CONTENDED, 1e9),
+        [Bar(600, party="10 replicas"), Bar(600, party="10,000 replicas")],
         "Per pair of one process while the other does the same. Wall time is what a request pays: who finds the lock "
         "taken may sleep until it is free, which CPU time leaves out. Needs two cores with nothing else on them.",
     )  # fmt: skip
@@ -52,9 +62,10 @@ def measure(context: Context) -> Iterator[Measure]:
     )  # fmt: skip
 
 
-def table_with(replicas: int, capacity: int = 4) -> tuple[Table, int, int]:
+def table_with(replicas: int, capacity: int = CAPACITY) -> tuple[Table, int, int]:
     """A table of its own with one deployment of so many ready replicas; its index and generation."""
-    table = Table.create(Limits(deployments=1, replicas=replicas, holders=2, slots=2048, workers=1, config_bytes=1))
+    slots = max(2048, replicas * capacity)
+    table = Table.create(Limits(deployments=1, replicas=replicas, holders=2, slots=slots, workers=1, config_bytes=1))
     deployment, generation = table.add_deployment("bench", capacity, 2048)
     for _ in range(replicas):
         table.add_replica(deployment, b"nowhere", _core.REPLICA_READY)
@@ -74,16 +85,27 @@ def alone(loops: int, replicas: int) -> float:
 @cache
 def _lone_holder(replicas: int) -> tuple[Holder, int, int]:
     table, deployment, generation = table_with(replicas)
-    return table.holder(0), deployment, generation
+    holder = table.holder(0)
+    mix(holder, deployment, generation, replicas * CAPACITY)
+    return holder, deployment, generation
 
 
-def contended(loops: int, clock: Callable[[], float]) -> float:
+def mix(holder: Holder, deployment: int, generation: int, places: int) -> None:
+    """Takes every place and gives them back in a random order, which is the replicas' order from then on."""
+    slots = [holder.acquire(deployment, generation, FAR)[1] for _ in range(places)]
+    random.Random(1).shuffle(slots)  # noqa: S311 - the same order in every run
+    for slot in slots:
+        holder.release(slot)
+
+
+def contended(loops: int, replicas: int, clock: Callable[[], float]) -> float:
     """Seconds by this clock for as many pairs of one process, while another does the same.
 
     Mutexes are not fair, and now one, now the other gets ahead: counted is what both did.
     """
-    table, deployment, generation = table_with(20)
+    table, deployment, generation = table_with(replicas)
     holder = table.holder(0)
+    mix(holder, deployment, generation, replicas * CAPACITY)
     shared = perf.Shared()
 
     def other(ended: Callable[[], bool]) -> None:
@@ -166,10 +188,11 @@ def serve(holder: Holder, bell: int, deployment: int, generation: int, ended: Ca
 
 def main() -> None:
     runner = perf.runner(LEASES)
-    for replicas in (10, 10_000):
+    for replicas in SIZES:
         runner.bench_time_func(f"alone_{replicas}", alone, replicas)
-    runner.bench_time_func("contended_wall", contended, time.perf_counter)
-    runner.bench_time_func("contended_cpu", contended, time.process_time)
+    for replicas in (SIZES[0], SIZES[-1]):
+        runner.bench_time_func(f"contended_wall_{replicas}", contended, replicas, time.perf_counter)
+    runner.bench_time_func(f"contended_cpu_{SIZES[-1]}", contended, SIZES[-1], time.process_time)
     for waiting in (1, 1_000):
         runner.bench_time_func(f"queue_{waiting}", queued, waiting)
     runner.bench_time_func("queue_two", queued_by_two)

@@ -1,8 +1,8 @@
 """The last minutes of a deployment, for whoever looks: a series of averages, and latencies of the last minute.
 
 Owns: two small rings per deployment, of fixed size. Never: decisions (the autoscaler has its own history), the table's
-own statistics (they are read, and what was read before is subtracted). Averages come from the table's integrals (`averages`, for
-the autoscaler too), so nothing between two readings is missed.
+own statistics (they are read, and what was read before is subtracted). Averages come from the table's integrals
+(`averages`, for the autoscaler too), so nothing between two readings is missed.
 """
 
 from __future__ import annotations
