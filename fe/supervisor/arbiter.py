@@ -292,10 +292,10 @@ class Supervisor:
         self._table.repair()
         return 0
 
-    def _on_late_repair(self) -> None:
+    def _on_late_repair(self) -> bool:
         self._link.on_readable()  # signs of life that wait to be read
-        self._workers.murder_silent(repair.PATIENCE)
-        self._link.murder_silent(3 * repair.PATIENCE)
+        spared = self._workers.murder_silent(repair.PATIENCE)
+        return self._link.murder_silent(3 * repair.PATIENCE) or spared
 
     def _reopen_logs(self) -> None:
         if self._settings.reopen_logs is not None:

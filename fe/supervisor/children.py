@@ -82,6 +82,13 @@ def present() -> set[int]:
     return set()
 
 
+def is_runnable(pid: int) -> bool:
+    """Whether it runs, or waits for a processor or a disk: not for a lock, an event or the leave to go on."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat") as line:
+        return line.read().rpartition(")")[2].split()[0] in "RD"
+    return False
+
+
 def freeze_memory() -> None:
     """Before the first fork: what is there now is never looked at by a collector again, so its pages stay shared."""
     gc.collect()

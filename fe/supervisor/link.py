@@ -20,7 +20,7 @@ import msgspec
 from fe.errors import EXIT_CONFIG, EXIT_INTERNAL, EXIT_RESOURCE, EXIT_WORKER, FeError, StartError
 from fe.log import logger
 from fe.model import Alive, Fatal, ListReplicas, Ready, Reloaded, Running, Spawn, Stop, ToController, ToSupervisor
-from fe.supervisor.children import Backoff, describe_exit
+from fe.supervisor.children import Backoff, describe_exit, is_runnable
 from fe.supervisor.notify import Notifier
 from fe.supervisor.replicas import Replicas
 
@@ -199,10 +199,17 @@ class Link:
         if self._ready:
             self._signal(number)
 
-    def murder_silent(self, limit: float) -> None:
-        """Kills it when it has been silent for longer than `limit`: it may hold a lock that a repair waits for."""
-        if self._alive is None or time.monotonic() - self._alive > limit:
-            self.murder("is silent and may hold up the repair of the lease table")
+    def murder_silent(self, limit: float) -> bool:
+        """Kills it when it has been silent for longer than `limit`: it may hold a lock that a repair waits for.
+
+        Not while it only waits for a processor; True then.
+        """
+        if self._alive is not None and time.monotonic() - self._alive <= limit:
+            return False
+        if self.pid and is_runnable(self.pid):
+            return True
+        self.murder("is silent and may hold up the repair of the lease table")
+        return False
 
     def murder(self, why: str) -> None:
         """Kills it; its end is seen like any other."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from fe._core import HOLDER_ACTIVE, Table
 from fe.errors import EXIT_CONFIG, EXIT_CUT_OFF, EXIT_OK, EXIT_RESOURCE, EXIT_WORKER, StartError
 from fe.log import logger
-from fe.supervisor.children import Backoff, describe_exit
+from fe.supervisor.children import Backoff, describe_exit, is_runnable
 
 log = logger("supervisor")
 
@@ -107,12 +107,21 @@ class Workers:
             elif starting > self._start_timeout:
                 self._murder(seat, f"has not started to serve within {starting:.1f} s")
 
-    def murder_silent(self, limit: float) -> None:
-        """Kills those silent for longer than `limit`: they may hold a lock that a repair waits for."""
-        now = time.monotonic()
+    def murder_silent(self, limit: float) -> bool:
+        """Kills those silent for longer than `limit`: they may hold a lock that a repair waits for.
+
+        Who only waits for a processor gets the usual time; True while there is one.
+        """
+        now, spared = time.monotonic(), False
         for seat in self.seats:
-            if seat.pid and not seat.murdered and self._silence(seat, now) > limit:
+            silence = self._silence(seat, now) if seat.pid and not seat.murdered else 0.0
+            if silence <= limit:
+                continue
+            if silence <= self._worker_timeout and is_runnable(seat.pid):
+                spared = True
+            else:
                 self._murder(seat, "is silent and may hold up the repair of the lease table")
+        return spared
 
     def on_exit(self, pid: int, status: int, now: float) -> bool:
         """A child has ended; True when it was a worker. StartError when it makes no sense to go on."""

@@ -77,8 +77,9 @@ class Worker:
         self.clients: dict[socket.socket, int | None] = {}  # with the slot of its lease
 
     def run(self) -> int:
+        orders = order("worker")  # before the event: who has seen that may already write the next ones
         event(f"worker-{self.runtime.index} start")
-        obey(order("worker"))
+        obey(orders)
         while not self.runtime.table.snapshot()[0]:
             self.step([])
         self.holder.set_active()
@@ -110,6 +111,9 @@ class Worker:
         self.clients[client] = None
 
     def serve(self, client: socket.socket, line: str) -> None:
+        if line == "spin":
+            while True:
+                pass
         answer = str(os.getpid())
         if line in ("lease", "stop inside"):
             if line == "stop inside":
@@ -146,8 +150,8 @@ class Controller:
         runtime.supervisor.setblocking(True)
 
     def run(self) -> int:
-        event(f"controller start{' again' if self.runtime.restarted else ''}")
         orders = order("controller")
+        event(f"controller start{' again' if self.runtime.restarted else ''}")
         if orders[:1] == ["fatal"]:
             self.send(model.Fatal("the test wants it so", 3))
             return 0
@@ -170,9 +174,10 @@ class Controller:
     def step(self) -> None:
         if self.hup.up:
             self.hup.up = False
+            orders = order("reload")
             event("controller hup")
-            if "deaf" not in order("reload"):
-                self.send(model.Reloaded("it is bad" if "bad" in order("reload") else None))
+            if "deaf" not in orders:
+                self.send(model.Reloaded("it is bad" if "bad" in orders else None))
         watched = [self.runtime.supervisor, *self.runtime.admin, *([self.test] if self.test else [])]
         for ready in select.select(watched, [], [], STEP)[0]:
             if ready is self.runtime.supervisor:

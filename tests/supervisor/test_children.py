@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 
@@ -10,7 +11,8 @@ import pytest
 
 from fe.supervisor.children import Backoff
 from tests.supervisor.serving import serving
-from tests.support.fe_process import wait_for
+from tests.support import proc
+from tests.support.fe_process import stopped, wait_for
 
 
 def test_a_killed_worker_gives_back_what_it_held_and_is_replaced(tmp_path):
@@ -30,24 +32,25 @@ def test_a_killed_worker_gives_back_what_it_held_and_is_replaced(tmp_path):
 
 def test_connections_in_a_dead_workers_queue_are_served(tmp_path):
     with serving(tmp_path, workers=2) as served:
-        stopped = served.worker(0)
-        os.kill(stopped, signal.SIGSTOP)
-        clients = [served.client() for _ in range(40)]  # some of them in its accept queue: no two of 40 are alike
-        for client in clients:
-            client.send("pid")
-        os.kill(stopped, signal.SIGKILL)
+        dead = served.worker(0)
+        with stopped(dead):
+            clients = [served.client() for _ in range(40)]  # some of them in its accept queue: no two of 40 are alike
+            for client in clients:
+                client.send("pid")
+            proc.kill(dead)
         answers = {int(client.line()) for client in clients}
-        assert answers == {served.worker(0), served.worker(1)} - {stopped}
+        assert answers == {served.worker(0), served.worker(1)} - {dead}
 
 
 def test_a_hung_worker_is_killed_and_replaced(tmp_path):
     with serving(tmp_path, worker_timeout=0.5) as served:
         hung, other = served.worker(1), served.worker(0)
         os.kill(hung, signal.SIGSTOP)
-        served.wait_log(r"worker 1 has given no sign of life for 0.\d s: it is killed and replaced")
+        served.wait_log(r"worker 1 has given no sign of life for \d+\.\d s: it is killed and replaced")
         served.wait_log("worker 1 serves", 2)
         assert served.worker(1) != hung
-        assert served.worker(0) == other
+        # Another one may have been held up by the machine.
+        assert served.worker(0) == other or "worker 0 has given no sign of life" in served.log()
 
 
 def test_workers_are_not_blamed_for_a_suspended_machine(tmp_path):
@@ -57,14 +60,18 @@ def test_workers_are_not_blamed_for_a_suspended_machine(tmp_path):
         for pid in everybody:
             os.kill(pid, signal.SIGSTOP)
         time.sleep(2.0)  # the suspension itself
+        resumed = time.monotonic()
         served.signal(signal.SIGCONT)
         served.signal(signal.SIGHUP)
         served.wait_event("controller hup")  # its loop has turned
         for pid in workers:
             os.kill(pid, signal.SIGCONT)
         assert served.client().ask("pid")
-        assert [served.worker(0), served.worker(1)] == workers
-        assert "no sign of life" not in served.log()
+        now = [served.worker(0), served.worker(1)]
+        blamed = [float(for_s) for for_s in re.findall(r"no sign of life for (\d+\.\d) s", served.log())]
+        assert now == workers or blamed
+        # Where the machine was slow once more, that may be held against them, but not the suspension.
+        assert all(for_s <= time.monotonic() - resumed + 0.1 for for_s in blamed)
 
 
 def test_a_worker_that_cannot_come_back_leaves_the_others_serving(tmp_path):
@@ -113,8 +120,7 @@ def test_a_controller_that_cannot_come_back_leaves_the_workers_serving(tmp_path)
 def test_a_controller_that_hangs_is_killed_and_replaced(tmp_path, orders):
     with serving(tmp_path, controller_timeout=0.4) as served:
         bridge = served.bridge()
-        bridge.message("alive")
-        bridge.send(orders)
+        bridge.send(f'{{"type": "alive"}}\n{orders}')
         served.wait_log(r"the controller .*: it is killed and replaced")
         served.wait_event("controller start again")
 

@@ -9,6 +9,7 @@ import pytest
 
 from fe.errors import EXIT_CUT_OFF
 from tests.supervisor.serving import serving
+from tests.support import proc
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -96,7 +97,7 @@ def test_nothing_outlives_a_killed_supervisor(tmp_path, also):
         victims = [served.controller()] if "controller" in also else []
         victims += [served.worker(0), served.worker(1)] if "worker" in also else []
         for pid in [served.pid, *victims]:
-            os.kill(pid, signal.SIGKILL)
+            proc.kill(pid)
         assert served.ended() == -signal.SIGKILL
 
 

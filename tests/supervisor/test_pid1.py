@@ -20,7 +20,7 @@ NAMESPACES = (
 def namespace() -> list[str]:
     """How to start a command as process 1. Where the machine allows none, as subreaper: it adopts orphans as well."""
     for command in NAMESPACES:
-        if subprocess.run([*command, "true"], capture_output=True, timeout=10).returncode == 0:
+        if subprocess.run([*command, "true"], capture_output=True, timeout=60).returncode == 0:
             return command
     return []
 

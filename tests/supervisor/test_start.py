@@ -83,13 +83,13 @@ def test_a_child_that_cannot_start_ends_everything_with_its_reason(tmp_path, ord
 @pytest.mark.parametrize(
     ("orders", "words"),
     [
-        (("worker", "hang"), r"worker \d has not started to serve within 0.\d s"),
-        (("controller", "hang"), r"the controller has not applied its configuration within 0 s"),
-        (("controller", "silent"), r"the controller has not applied its configuration within 0 s"),
+        (("worker", "hang"), r"worker \d has not started to serve within \d+\.\d s"),
+        (("controller", "hang"), r"the controller has not applied its configuration within 1 s"),
+        (("controller", "silent"), r"the controller has not applied its configuration within 1 s"),
     ],
 )
 def test_a_child_that_takes_too_long_counts_as_one_that_cannot_start(tmp_path, orders, words):
-    with failing(tmp_path, orders, start_timeout=0.4, workers=1) as served:
+    with failing(tmp_path, orders, start_timeout=0.8, workers=1) as served:
         assert served.ended() == EXIT_WORKER
         served.wait_log(words, 3)
         served.wait_log("could not start 3 times in a row: it was killed by SIGKILL")
