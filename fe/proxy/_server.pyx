@@ -306,17 +306,15 @@ cdef class Server(Proxy):
         """Takes no new client from now on, but serves every one that had connected by then; ends when all are done."""
         if self.draining:
             return
-        listenings = self._listenings()
-        # Whoever closes a socket last must have emptied its queue: each worker empties all before it closes any.
-        for listening in listenings:
+        self._watch_all(False)
+        # Whoever closes a socket last must have emptied its queue, and directly before: what comes between is lost.
+        for listening in self._listenings():
+            self.reactor.channels[(<Listening> listening).fd] = NULL
             while self.version and self._accept(listening):
                 pass
-        self.draining = True
-        self._watch_all(False)
-        self.standing_in.clear()
-        for listening in listenings:
-            self.reactor.channels[(<Listening> listening).fd] = NULL
             (<Listening> listening).socket.close()
+        self.draining = True
+        self.standing_in.clear()
         self.drain_ends_ns = self.reactor.now_ns + <int64_t> (self.runtime.drain_timeout * 1e9)
         self._shorten_idle()
         for client in self._clients():
