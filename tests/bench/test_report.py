@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from bench import __main__ as command
 from bench.context import Context
-from bench.report import document, text
+from bench.report import document, prepare_folder, text, write_report
 from bench.report.run import Part, Run, from_json, to_json
 from bench.result import Bar, Curve, Measure, Plot
 from tests.project import tree
@@ -55,6 +57,7 @@ def test_ratios_are_those_of_a_round() -> None:
     """The medians' own ratio would be 12 to 20, for figures that were never taken side by side."""
     assert COST.ratios("fe", "nginx") == [0.5, 1.5, 0.75]
     assert COST.ratio("fe", "nginx") == 0.75
+    assert COST.ratio_spread("fe", "nginx") == (0.5, 1.5)
 
 
 def test_a_ratio_to_nothing_is_infinite() -> None:
@@ -71,6 +74,8 @@ def test_a_ratio_to_nothing_is_infinite() -> None:
         (COST, Bar(1.15, beside="haproxy"), 1.25, False),
         (COST, Bar(11.0), 12.0, False),
         (COST, Bar(20.0, party="nginx", better="more"), 20.0, True),
+        (COST, Bar(20.0, of="most"), 30.0, False),
+        (COST, Bar(1.5, beside="nginx", of="most"), 1.5, True),
         (RATE, Bar(0.95, beside="nginx", better="more"), 0.9, False),
     ],
 )
@@ -86,6 +91,8 @@ def test_bars(measure: Measure, bar: Bar, figure: float, reached: bool) -> None:
         (Bar(10.0), "at most 10 us", "missed by 20.0%"),
         (Bar(24.0, better="more"), "at least 24 us", "missed by 50.0%"),
         (Bar(0.0), "at most 0 us", "missed by 12.0"),
+        (Bar(20.0, of="most"), "at most 20 us, each", "missed by 50.0%"),
+        (Bar(11.996), "at most 11.996 us", "missed by 0.03%"),
     ],
 )
 def test_verdicts(bar: Bar, asked: str, verdict: str) -> None:
@@ -118,22 +125,22 @@ def test_markdown_has_a_row_for_each_party() -> None:
         "at most 1 x nginx: 0.750, reached; at most 1.15 x haproxy: 1.250, missed by 8.7%;"
         " at most 11 us: missed by 9.1%"
     )
-    assert ["CPU time per request", "us", "fe", "12.0", "10.0 to 30.0", "", bars] in rows
-    assert ["", "", "nginx", "20.0", "16.0 to 20.0", "0.75", ""] in rows
-    assert ["", "", "haproxy", "10.0", "8.00 to 24.0", "1.25", ""] in rows
-    assert ["", "", "10,000 replicas", "104", "104", "", ""] in rows
+    assert ["CPU time per request", "us", "fe", "12.0", "10.0 to 30.0", "", "", bars] in rows
+    assert ["", "", "nginx", "20.0", "16.0 to 20.0", "0.75", "0.5 to 1.50", ""] in rows
+    assert ["", "", "haproxy", "10.0", "8.00 to 24.0", "1.25", "1.20 to 1.25", ""] in rows
+    assert ["", "", "10,000 replicas", "104", "104", "", "", ""] in rows
     assert {"made up", "0.1.0"} <= {cell for row in rows for cell in row}
 
 
 def test_every_bar_is_listed_reached_or_not() -> None:
     markdown = text.markdown(RUN, {})
     listed = table_rows(markdown[markdown.index("## Bars") : markdown.index("## macro.cpu")])[2:]
-    assert [row[-1] for row in listed] == [
-        "reached",
-        "missed by 8.7%",
-        "missed by 9.1%",
-        "missed by 10.0%",
-        "missed by 100",
+    assert [row[-2:] for row in listed] == [
+        ["0.500 to 1.500", "reached"],
+        ["1.200 to 1.250", "missed by 8.7%"],
+        ["10.0 to 30.0", "missed by 9.1%"],
+        ["0.900", "missed by 10.0%"],
+        ["100", "missed by 100"],
     ]
 
 
@@ -145,13 +152,15 @@ def test_what_failed_says_why() -> None:
 
 def test_markdown_says_when_and_how() -> None:
     markdown = text.markdown(RUN, {"macro.cpu": [("Medians", "cpu-bars.png")]}, level=2)
-    assert "1970-01-01 00:00 UTC, 3 rounds of 2.5 s, 1.5 minutes in all" in markdown
+    assert "1970-01-01 00:00 UTC, 3 rounds, turns of 2.5 s unless a part has its own, 1.5 minutes in all" in markdown
     assert "before and after: 0.25, 1.50." in markdown
     assert "- CPU time per request: All processes." in markdown
     assert "![Medians](cpu-bars.png)" in markdown
     assert re.findall(r"^(#+) ", markdown, re.MULTILINE) == ["###"] * 5
     assert text.ROUGH not in markdown
     assert text.ROUGH in text.markdown(replace(RUN, settings={**RUN.settings, "quick": True}), {})
+    assert "The machine was busy" not in markdown
+    assert "The machine was busy before the run (load average 3.00)" in text.markdown(replace(RUN, load=(3.0, 1.0)), {})
 
 
 def test_printed_report() -> None:
@@ -159,9 +168,9 @@ def test_printed_report() -> None:
     assert lines[:3] == [
         "CPU time per request, us",
         "  fe                12.0  10.0 to 30.0",
-        "  nginx             20.0  16.0 to 20.0  fe / it 0.75",
+        "  nginx             20.0  16.0 to 20.0  fe / it 0.75 (0.5 to 1.50)",
     ]
-    assert "reached  CPU time per request, fe: 0.750, at most 1 x nginx" in lines
+    assert "reached  CPU time per request, fe: 0.750 (0.500 to 1.500), at most 1 x nginx" in lines
     assert "MISSED   requests, fe: 0.900, at least 1 x nginx" in lines
     assert lines[-1] == "Seconds: macro.cpu 60.0, micro.lease_table 20.0, macro.queue 1.0; 90 in all."
 
@@ -178,11 +187,35 @@ def test_json_holds_every_figure() -> None:
     assert [measure.bars for measure in again.measures()] == [list(measure.bars) for measure in RUN.measures()]
     assert list(again.plots()) == list(RUN.plots())
     assert text.markdown(again, {}) == text.markdown(RUN, {})
+    [cost, rate] = json.loads(to_json(RUN))["parts"][0]["measures"]
+    assert cost["ratios"] == {"fe / nginx": [0.5, 1.5, 0.75], "fe / haproxy": [1.25, 1.25, 1.2]}
+    assert rate["ratios"] == {"fe / nginx": [0.9]}
 
 
 def test_json_of_another_format_is_refused() -> None:
     with pytest.raises(ValueError, match="run the benchmarks again"):
         from_json(json.dumps({**json.loads(to_json(RUN)), "format": 0}))
+
+
+def test_a_report_replaces_the_last_one_and_nothing_else(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare_folder(out)
+    assert list(out.iterdir()) == []
+    sizes = Measure("lease", "lease", "ns", {f"{size:,} replicas": [80.0, 90.0] for size in (10, 100, 1000)})
+    write_report(out, replace(RUN, parts=[Part("micro.lease_table", [sizes], 1.0), RUN.parts[0]]))
+    assert {path.name for path in out.iterdir()} == {
+        "report.json", "report.md", "lease_table-bars.png", "lease-sizes.png", "cpu-bars.png", "cost.png",
+    }  # fmt: skip
+    (out / "mine.png").touch()
+    write_report(out, replace(RUN, settings={**RUN.settings, "quick": True}))
+    assert {path.name for path in out.glob("*.png")} == {"lease_table-bars.png", "cpu-bars.png", "mine.png"}
+
+
+def test_pictures_beside_another_report_stay(tmp_path: Path) -> None:
+    (tmp_path / "report.md").write_text("# My own\n\n![A picture](mine.png)\n")
+    (tmp_path / "mine.png").touch()
+    write_report(tmp_path, replace(RUN, parts=[]))
+    assert (tmp_path / "mine.png").exists()
 
 
 # --- The document ----------------------------------------------------------------------------------------------------
@@ -221,3 +254,32 @@ def test_a_benchmark_that_fails_is_a_part_of_the_report(tmp_path: Path, capsys: 
     assert part.failure is not None
     assert part.failure.startswith("ModuleNotFoundError: ")
     assert "failed: ModuleNotFoundError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--rounds", "0"], "'0' is no whole number above 0"),
+        (["--rounds=-1"], "'-1' is no whole number above 0"),
+        (["--seconds", "nan"], "'nan' is no number above 0"),
+        (["--seconds=-1"], "'-1' is no number above 0"),
+        (["--seconds", "0.0"], "'0.0' is no number above 0"),
+    ],
+)
+def test_wrong_usage(
+    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        command.main()
+    assert caught.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_where_no_report_can_be_nothing_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    run = subprocess.run(
+        [sys.executable, "-m", "bench", "--out", str(tmp_path / "file")], cwd=tree.ROOT, capture_output=True, text=True
+    )
+    assert run.returncode == 1
+    assert run.stderr == f"bench: {tmp_path / 'file'}: File exists\n"

@@ -41,7 +41,7 @@ class Said(dict):
         return [(name, one.status) for name, results in self.items() for one in results if one.status != "ok"]
 
 
-async def check(emulator, folder, user="admin", files=None, limit=30.0, **block):
+async def check(emulator, folder, user="admin", files=None, limit=60.0, **block):
     """Runs it as a user of this emulator, and sees that it has only looked."""
     kubeconfig = emulator.kubeconfig(folder / f"kubeconfig-{user}", user, namespace="models")
     version, known = emulator.store.version, len(emulator.records)
@@ -53,7 +53,7 @@ async def check(emulator, folder, user="admin", files=None, limit=30.0, **block)
     return said
 
 
-async def run(folder, config, limit=30.0):
+async def run(folder, config, limit=60.0):
     addresses = {"listen": f"127.0.0.1:{free_port()}", "admin": f"127.0.0.1:{free_port()}", "endpoints": []}
     (folder / "fe.yaml").write_text(json.dumps({**addresses, **config}))
     results = []

@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.support.backends import Backend, Exchange
 
-LIMIT = 30.0
+LIMIT = 100.0
 
 
 def fe(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -37,7 +37,7 @@ async def test_all_is_well(tmp_path):
         emulator.nodes.run(None)
         await front_end(emulator, "fe-0", "127.3.0.1")
         await front_end(emulator, "fe-1", "127.3.0.2")
-        await lease(emulator, time.time() - 3)
+        await lease(emulator, time.time())
         user = await installed(emulator)
         with listening(("127.1.0.1", port), ("127.1.0.2", port), ("127.3.0.2", own)):
             said = await check(emulator, tmp_path, user, {"listen": f"0.0.0.0:{own}"}, identity="fe-0")
@@ -176,6 +176,7 @@ async def test_a_server_that_does_not_answer(tmp_path, monkeypatch):
         assert fails_at(await check(emulator, tmp_path), "api").detail == "nothing came in time"
         emulator.faults.clear()
         emulator.faults.garble()
+        monkeypatch.setattr(way, "CALL_WITHIN", 60.0)
         assert fails_at(await check(emulator, tmp_path), "api").detail == "the answer is not JSON"
 
 
@@ -183,9 +184,12 @@ async def test_a_server_that_does_not_answer(tmp_path, monkeypatch):
 async def test_the_time_is_over_whatever_hangs(tmp_path):
     async with cluster() as emulator:
         emulator.faults.hang(path="selfsubject")
-        said = await check(emulator, tmp_path, limit=1.0)
+        for limit in (1.0, 4.0, 16.0):  # more, where the machine needs all of it to come as far as that
+            said = await check(emulator, tmp_path, limit=limit)
+            if said.the("kinds").status == "ok":
+                break
     assert said.code == 1
-    assert "the 1 s for all checks were over" in said.the("permissions").detail
+    assert f"the {limit:g} s for all checks were over" in said.the("permissions").detail
     assert "--timeout" in said.the("permissions").mend
     assert said.the("pods").status == "fail", "what was not looked at is not well"
 

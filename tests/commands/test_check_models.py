@@ -83,10 +83,13 @@ async def test_objects_with_problems(tmp_path):
 
 @on_loop
 async def test_a_cluster_that_cannot_be_seen(tmp_path, monkeypatch):
-    monkeypatch.setattr(models, "SEEN_WITHIN", 0.3)
     async with cluster() as emulator:
         emulator.faults.status(500, path="onlineendpoints", verb="list")
-        said = await check(emulator, tmp_path)
+        for within in (0.3, 3.0, 30.0):  # more, where the machine needs it for the other lists
+            monkeypatch.setattr(models, "SEEN_WITHIN", within)
+            said = await check(emulator, tmp_path)
+            if "no answer in time" not in said.the("models").detail:
+                break
     assert said.code == 1
     assert said.the("models").detail.startswith(f"the cluster is not seen: {OURS}/onlineendpoints: 500")
 

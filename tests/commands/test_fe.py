@@ -29,7 +29,7 @@ def examples() -> list[str]:
 
 def test_version():
     for command in ([str(COMMAND)], [sys.executable, "-m", "fe.commands.main"]):
-        result = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60, check=True)
+        result = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=100, check=True)
         assert result.stdout == f"fe {fe.__version__}\n"
 
 
@@ -74,7 +74,7 @@ def test_a_command_loads_only_what_it_needs():
         "import json, sys; from fe.commands.main import main; main(['size', '--rps=1', '--seconds=1', '--json']);"
         f" print(json.dumps([name for name in {heavy} if name in sys.modules]), file=sys.stderr)"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True)
     assert json.loads(result.stderr) == []
 
 
@@ -83,7 +83,7 @@ def test_nobody_has_to_read_the_output(closed):
     """A pipe whose reader has gone, and descriptors that are closed, are no fault."""
     script = f'set -o pipefail; "$0" simulate --load steady:1rps,100m --service constant:1s --every 1s {closed}'
     result = subprocess.run(
-        ["bash", "-c", script, str(COMMAND)], capture_output=True, text=True, timeout=60, check=False
+        ["bash", "-c", script, str(COMMAND)], capture_output=True, text=True, timeout=100, check=False
     )
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr

@@ -179,7 +179,7 @@ def test_without_matplotlib(tmp_path):
         "import sys; sys.modules['matplotlib'] = None; from fe.commands.main import main; sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, "simulate", *LOAD, "--png", str(tmp_path / "out.png")]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert result.returncode == 3
     assert result.stdout == ""
     assert result.stderr == (

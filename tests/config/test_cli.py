@@ -27,12 +27,12 @@ COMMAND = Path(sys.executable).parent / "fe-serve"
 
 def run(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
     command = [str(COMMAND), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, **options)
 
 
 @pytest.mark.parametrize("command", [[str(COMMAND)], [sys.executable, "-m", "fe"]])
 def test_version(command):
-    result = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60, check=True)
+    result = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=100, check=True)
     assert result.stdout == f"fe-serve {fe.__version__}\n"
 
 
@@ -117,7 +117,7 @@ def test_an_absent_file(tmp_path):
 def test_exit_codes_need_no_output(tmp_path, closed, text, code):
     path = write(tmp_path, text)
     result = subprocess.run(["sh", "-c", f'exec "$0" --check --config "$1" {closed}', str(COMMAND), str(path)],
-                            timeout=60, check=False)  # fmt: skip
+                            timeout=100, check=False)  # fmt: skip
     assert result.returncode == code
 
 
@@ -145,7 +145,7 @@ def test_what_reading_takes_does_not_stay(tmp_path):
         "print([name for name in ('yaml', 'fe.config.load', 'fe.config.kinds') if name in sys.modules])"
     )
     command = [sys.executable, "-c", code, str(write(tmp_path, GOOD))]
-    assert subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout == "[]\n"
+    assert subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout == "[]\n"
 
 
 # --- serving ---------------------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def test_a_busy_port(tmp_path):
 def test_too_few_descriptors(tmp_path, limit, workers):
     file = write(tmp_path, f"workers: {workers}\n{GOOD}")
     done = subprocess.run(
-        ["prlimit", f"--nofile={limit}", COMMAND, "--config", file], capture_output=True, text=True, timeout=60
+        ["prlimit", f"--nofile={limit}", COMMAND, "--config", file], capture_output=True, text=True, timeout=100
     )
     assert done.returncode == 3
     assert f"may have {limit} descriptors open here" in done.stderr

@@ -29,7 +29,7 @@ Build = Callable[[str], list[Manifest]]
 def kubectl(*arguments: object) -> str:
     """What kubectl prints; it may not complain, deprecated fields included."""
     command = ["kubectl", *(str(argument) for argument in arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert (result.returncode, result.stderr) == (0, ""), result.stderr
     return result.stdout
 

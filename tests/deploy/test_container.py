@@ -23,7 +23,7 @@ from tests.project.test_build import take_along
 from tests.support.backends import Backend
 from tests.support.fe_process import FeProcess, endpoint
 
-pytestmark = pytest.mark.timeout(500)  # wheels are fetched, and a busy machine may have to compile
+pytestmark = pytest.mark.timeout(900)  # wheels are fetched, and a busy machine may have to compile
 
 SANDBOX = ["unshare", "--user", "--mount", "--map-user=10001", "--map-group=10001", "--keep-caps", sys.executable,
            str(Path(__file__).with_name("read_only.py"))]  # fmt: skip
@@ -37,7 +37,7 @@ def last(word: str) -> containerfile.Instruction:
 def test_the_linter_has_nothing_to_say():
     result = subprocess.run(
         [Path(sys.executable).parent / "hadolint", "--no-color", containerfile.FILE],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert (result.returncode, result.stdout) == (0, "")
 
@@ -129,7 +129,7 @@ def test_nothing_but_fe_and_what_it_needs_is_installed(image):
 
 def test_says_its_version(image):
     command = [*SANDBOX, str(image / "opt/fe/bin/fe-serve"), "--version"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd="/")
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, cwd="/")
     assert result.stdout.startswith("fe-serve "), result.stderr
 
 
@@ -143,6 +143,6 @@ def test_serves_with_a_read_only_root_and_a_user_without_a_name(image):
 
 def test_a_missing_configuration_is_said(image):
     command = [*SANDBOX, str(image / "opt/fe/bin/fe-serve"), *json.loads(last("CMD").text)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd="/")
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, cwd="/")
     assert result.returncode == 2
     assert "/etc/fe/fe.yaml" in result.stderr

@@ -171,7 +171,7 @@ def test_the_pod_reads_the_generated_configuration(build):
 
 def test_the_configuration_is_one_of_fe():
     command = [sys.executable, "-m", "fe", "--check", "--config", str(FOLDER / "base/fe.yaml")]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tree.ROOT, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=tree.ROOT, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
 
 

@@ -22,7 +22,7 @@ MOST_EXPOSED = 1.5  # of 10, by systemd's own measure
 
 def analyze(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = ["systemd-analyze", *(str(argument) for argument in arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
 @pytest.fixture

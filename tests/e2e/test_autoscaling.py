@@ -107,6 +107,7 @@ def test_the_end_of_fe_waits_for_the_first_replica_of_those_who_wait(tmp_path: P
         gate.touch()
         answer = client.read_response()
         assert (answer.status, answer.body) == (200, b"last")
+        client.close()
         assert fe.process.wait(90) == 0
 
 

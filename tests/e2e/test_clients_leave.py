@@ -90,7 +90,7 @@ def test_with_more_in_the_queue_than_is_kept() -> None:
 
 
 def _leaves_with_its_last_bytes(fe: FeProcess, kept: int) -> bool:
-    """A client that sends a little more than is kept, all of it and its end to be found by fe at once; whether it was."""
+    """Sends a little more than is kept; whether fe found the last of it and the end at once."""
     with fe.client() as client:
         assert client.post("/free", b"x" * (5 * kept)).status == 200
         client.send(LARGE[:100] + b"x" * (3 * kept // 4))

@@ -258,6 +258,7 @@ def test_the_end_waits_for_those_who_wait(replicas: list[Backend]) -> None:
         gate.set()
         for client in clients:
             assert client.read_response("GET").status == 200
+            client.close()
         assert fe.process.wait(90) == 0
 
 

@@ -240,7 +240,7 @@ def test_port_of_the_environment():
 def test_the_end_waits_for_answers():
     with Simulator("--service-time", "300ms") as simulator, simulator.client() as client:
         client.send(request("/score", "POST", b"{}"))
-        simulator.wait_stats(in_flight=1)
+        simulator.wait_stats(requests=1)
         assert simulator.stop() == 0
         assert client.read_response().status == 200
 

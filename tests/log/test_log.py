@@ -22,7 +22,7 @@ HUMAN = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (debug  |info   |warning|error 
 def run(code: str, form: str = "human", level: str = "info") -> list[str]:
     """The lines that a process writes to stderr."""
     begin = f"from fe import log; log.configure('worker-3', form={form!r}, level={level!r}); l = log.logger('test');"
-    process = subprocess.run([sys.executable, "-c", begin + code], capture_output=True, timeout=30, check=True)
+    process = subprocess.run([sys.executable, "-c", begin + code], capture_output=True, timeout=100, check=True)
     assert process.stdout == b""
     return process.stderr.decode().splitlines()
 
@@ -186,7 +186,7 @@ def test_closed_and_full_targets(tmp_path):
 def test_a_closed_stderr_does_not_become_something_else():
     code = "import os, socket; from fe import log; log.ensure_standard_fds(); print(socket.socket().fileno() > 2)"
     process = subprocess.run(
-        ["sh", "-c", f'exec {sys.executable} -c "{code}" 0<&- 2>&-'], capture_output=True, timeout=30, check=True
+        ["sh", "-c", f'exec {sys.executable} -c "{code}" 0<&- 2>&-'], capture_output=True, timeout=100, check=True
     )
     assert process.stdout == b"True\n"
 

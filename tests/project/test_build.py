@@ -18,7 +18,7 @@ import pytest
 
 from tests.project import tree
 
-pytestmark = pytest.mark.timeout(500)  # a busy machine may have to compile
+pytestmark = pytest.mark.timeout(900)  # a busy machine may have to compile
 
 COMPILED = ("_keeper", "_auth")  # one with a header of its own, one that cimports from its neighbours
 
@@ -27,7 +27,7 @@ BUILD = [sys.executable, "-m", "build", "--no-isolation"]
 
 def run(command, cwd) -> str:
     result = subprocess.run(
-        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=240, stdin=subprocess.DEVNULL
+        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=400, stdin=subprocess.DEVNULL
     )
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
     return result.stdout

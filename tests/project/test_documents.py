@@ -60,7 +60,7 @@ def test_files_in_commands_exist(path):
 
 def test_options_of_the_command_exist():
     help_text = subprocess.run(
-        [sys.executable, "-m", "fe", "--help"], capture_output=True, text=True, check=True, timeout=60, cwd=tree.ROOT
+        [sys.executable, "-m", "fe", "--help"], capture_output=True, text=True, check=True, timeout=100, cwd=tree.ROOT
     ).stdout
     used = {
         option

@@ -14,7 +14,7 @@ EXAMPLES = sorted((tree.ROOT / "examples").glob("*.yaml"))
 
 def check(path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "fe", "--check", "--config", str(path)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tree.ROOT, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=tree.ROOT, check=False)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=tree.label)

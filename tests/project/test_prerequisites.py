@@ -14,7 +14,7 @@ CHECK = tree.ROOT / "tools/prerequisites.py"
 def check(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *(arguments or [str(CHECK)])]
     env = {**os.environ, **environment}
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=env, stdin=subprocess.DEVNULL)
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, env=env, stdin=subprocess.DEVNULL)
 
 
 def test_this_machine_has_everything():
@@ -42,7 +42,7 @@ def test_no_headers():
 
 def test_make_without_an_interpreter(tmp_path):
     command = ["make", "-C", str(tree.ROOT), "PYTHON=no-such-python", f"VENV={tmp_path}/venv", "build"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100, stdin=subprocess.DEVNULL)
     assert result.returncode != 0
     assert "no no-such-python here; install Python 3.11 or newer" in result.stderr
     assert not (tmp_path / "venv").exists()

@@ -28,7 +28,7 @@ class Function(NamedTuple):
 def files() -> tuple[Path, ...]:
     """Every file of the project that git has or would take, without what a build made."""
     command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()
+    listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100).stdout.splitlines()
     return tuple(path for path in (ROOT / name for name in sorted(set(listed))) if path.is_file())
 
 
@@ -145,6 +145,6 @@ def _block_end(lines: list[str], start: int, indent: int) -> int:
 def run_python(code: str, **options: object) -> str:
     """What a fresh interpreter prints for `code`, started in the project's folder."""
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT, **options
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100, cwd=ROOT, **options
     )
     return result.stdout
