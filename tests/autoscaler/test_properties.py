@@ -38,7 +38,7 @@ def patterns(draw) -> list[dict]:
     return draw(st.lists(look, max_size=60))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(policies(), patterns(), st.integers(0, 500))
 def test_any_load_stays_within_bounds(policy, pattern, current):
     walk = Walk(policy, current)
@@ -51,7 +51,7 @@ def test_any_load_stays_within_bounds(policy, pattern, current):
         assert decision.utilization >= 0
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(policies(), patterns(), st.integers(0, 300), loads, st.integers(0, 10))
 def test_a_constant_load_comes_to_rest(policy, pattern, current, load, start_up):
     """After whatever went before: up at most, then down at most, then still, although replicas take time to start."""
@@ -70,7 +70,7 @@ def test_a_constant_load_comes_to_rest(policy, pattern, current, load, start_up)
     assert ordered[-1] == max(policy.min_instances, min(need, policy.max_instances))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(policies(), st.lists(loads, min_size=1, max_size=120), st.integers(0, 300))
 def test_the_past_is_remembered_exactly(policy, pattern, current):
     """Against a list of all that ever was."""

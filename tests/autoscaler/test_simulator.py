@@ -66,7 +66,7 @@ steps = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.integers(1, 3), st.integers(0, 8), st.integers(0, 15), st.sampled_from([0, 40]), st.integers(0, 3), steps
 )  # fmt: skip
@@ -96,7 +96,7 @@ def test_it_does_what_its_twin_does(capacity, max_queue, max_wait, cold_wait, re
         twin.waits.clear()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 10**9)), max_size=200), st.integers(1, 5))
 def test_every_request_is_accounted_for(requests, replicas):
     made = simulator(capacity=2, replicas=replicas, max_queue=5, max_wait_ns=10**7)

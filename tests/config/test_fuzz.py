@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 import msgspec
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fe.config import schema
@@ -71,7 +71,7 @@ def result(read: Callable[[], Loaded]) -> tuple[schema.RouterConfig | None, list
         return None, error.problems
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(VALUES | ROUTERS)
 def test_any_value(value):
     config, problems = result(lambda: load_value(value, "/nowhere", {}))
@@ -80,7 +80,7 @@ def test_any_value(value):
         use(config)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80)
 @given(ROUTERS)
 def test_a_file_is_read_as_its_values_are(tmp_path_factory, value):
     path = tmp_path_factory.mktemp("fuzz") / "fe.yaml"
@@ -90,7 +90,7 @@ def test_a_file_is_read_as_its_values_are(tmp_path_factory, value):
     assert msgspec.to_builtins(from_file) == msgspec.to_builtins(from_values)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(st.text(max_size=200) | st.text("abc:-[]{}&*!|>%@`'\"#,? \n\t<=~0x1", max_size=60))
 def test_any_text(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("fuzz") / "fe.yaml"

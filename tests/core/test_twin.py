@@ -244,6 +244,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestTwin = Machine.TestCase
-TestTwin.settings = settings(
-    max_examples=100, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestTwin.settings = settings(max_examples=100, stateful_step_count=60, suppress_health_check=list(HealthCheck))

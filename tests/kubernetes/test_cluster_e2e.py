@@ -113,7 +113,7 @@ def test_in_any_order_under_traffic(town, tmp_path):
         wait_ready(process, town)
         with load(process, 6) as running:
 
-            @settings(max_examples=12, deadline=None)
+            @settings(max_examples=12)
             @given(steps=STEPS)
             def play(steps):
                 left = set()

@@ -276,7 +276,7 @@ PLAINS = st.builds(lambda n, e, a, s, t: plain(n, e, age=a, namespace=s, traffic
                    SHORT, NAMES, AGES, SPACES, st.integers(0, 100))  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(OEPS, max_size=5, unique_by=lambda one: one.ref),
     st.lists(ODPS | PLAINS, max_size=8, unique_by=lambda one: one.ref),

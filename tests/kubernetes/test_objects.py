@@ -298,7 +298,7 @@ def test_mistakes_in_label_and_name():
 # --- anything at all -------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(VALUES | ENDPOINTS)
 def test_any_endpoint(spec):
     read = endpoint(spec)
@@ -308,7 +308,7 @@ def test_any_endpoint(spec):
         assert read.endpoint.auth_mode == "none" or read.endpoint.keys.digests()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(VALUES | DEPLOYMENTS)
 def test_any_deployment(spec):
     read = deployment(spec)

@@ -314,7 +314,7 @@ def serving(pods):
 
 
 @pytest.mark.timeout(400)  # of all the examples
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(steps=STEPS)
 def test_in_any_order(steps, tmp_path_factory):
     """Whatever happens to pods, those that are ready and stay get requests, no other does, and no lease is lost."""

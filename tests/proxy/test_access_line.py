@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fe.proxy import _access, _build, _head
@@ -105,7 +105,7 @@ def test_long_values_are_cut_so_that_a_pipe_takes_a_line_whole() -> None:
     text(request, json=False, endpoint=name, deployment=name, reason=name, met=most)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(st.binary(max_size=40), st.booleans())
 def test_no_bytes_do_harm(data: bytes, as_json: bool) -> None:
     raw = head("GET / HTTP/1.1", "User-Agent: " + data.decode("latin-1"))

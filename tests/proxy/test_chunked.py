@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httptools
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fe.proxy._chunked import Decoder, chunk_head
@@ -137,7 +137,7 @@ PARTS = st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400)
 @given(st.lists(PARTS, max_size=8).map(b"".join), st.data())
 def test_accepted_bodies_are_read_alike(data: bytes, draw: st.DataObject) -> None:
     body, consumed, result = whole(data)
@@ -156,7 +156,7 @@ def test_accepted_bodies_are_read_alike(data: bytes, draw: st.DataObject) -> Non
         assert end == result or at == len(data)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=8))
 def test_what_is_encoded_is_decoded(chunks: list[bytes]) -> None:
     data = b"".join(chunk_head(len(chunk)) + chunk + b"\r\n" for chunk in chunks) + b"0\r\n\r\n"

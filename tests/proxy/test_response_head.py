@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fe.proxy import _build, _head
@@ -284,7 +284,7 @@ NAME = st.text(st.sampled_from("abXY-_1"), min_size=1, max_size=9)
 VALUE = st.text(st.sampled_from("a b\t,:\xe9"), max_size=9)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(st.lists(st.tuples(NAME, VALUE), max_size=90), st.integers(200, 599), st.booleans())
 def test_whatever_passes_is_canonical(fields: list[tuple[str, str]], status: int, close: bool) -> None:
     lines = [f"{name}:{value}" for name, value in fields]

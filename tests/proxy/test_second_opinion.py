@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import httptools
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fe.proxy import _head
 from tests.proxy.heads import Reading, get
 
-QUICK = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=300)
 
 # What httptools lets through although a proxy must not: the reason why there is a reader in front of it.
 LENIENT = [

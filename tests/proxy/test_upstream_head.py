@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fe.proxy import _build, _head
@@ -216,7 +216,7 @@ VALUE = st.text(st.sampled_from("a b\t,:\xe9"), max_size=9)
 LINES = st.lists(st.tuples(NAME, st.sampled_from([":", ": ", ": \t"]), VALUE).map("".join), max_size=90)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(
     LINES,
     st.lists(NAME, max_size=3),
