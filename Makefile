@@ -64,11 +64,11 @@ model:  ## check the lease table's protocol with spin (Debian: spin, gcc)
 
 bench: build  ## measure fe beside nginx and HAProxy, in some minutes (BENCH=... goes to python -m bench)
 	@+$(LOCKED) $(VENV)/.extra-bench
-	@PATH="$$PATH:/usr/sbin" $(PY) -m bench $(BENCH)
+	@PATH="$$PATH:/usr/sbin" exec $(PY) -m bench $(BENCH)
 
 bench-quick: build  ## the same within a minute: it all works, its figures are rough
 	@+$(LOCKED) $(VENV)/.extra-bench
-	@PATH="$$PATH:/usr/sbin" $(PY) -m bench --quick $(BENCH)
+	@PATH="$$PATH:/usr/sbin" exec $(PY) -m bench --quick $(BENCH)
 
 loadtest: build  ## half a minute of load on fe and simulated models (LOADTEST=... goes to python -m loadtest)
 	@+$(LOCKED) $(VENV)/.extra-loadtest

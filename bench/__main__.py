@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import shutil
+import re
+import signal
 import sys
 import tempfile
 import time
 import traceback
 from pathlib import Path
 
-from bench.context import PACKAGES, Context, MissingToolError
-from bench.report import Part, Run, machine, write_report
+from bench.context import PACKAGES, Context, UnmetNeedError, raise_descriptors
+from bench.report import Part, Run, machine, prepare_folder, text, write_report
 from bench.report.document import document
 from bench.result import Measure
 
@@ -25,26 +26,51 @@ MODULES = (
     "macro.scaling", "macro.memory", "macro.startup", "macro.controller", "macro.autoscale", "macro.syscalls",
     "micro.lease_table", "micro.hand_over", "micro.table_calls", "micro.request_path", "micro.looks",
 )  # fmt: skip
+DESCRIPTORS = 11_000  # that the most demanding one has in a process: macro.memory's clients
+INTERRUPTED = 130
 
 
 def main() -> int:
-    """0, or 1 when a benchmark failed. A bar that is not reached is no failure."""
+    """0, 1 when a benchmark failed or the report, 130 when interrupted. A bar that is not reached is no failure."""
     options = _options()
     if options.document:
         return _document(options.out)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as it is under nohup
+            signal.signal(number, _interrupt)
+    raise_descriptors()
+    try:
+        prepare_folder(options.out)
+        run = _measure(options)
+        print(text.printed(run), flush=True)
+        print(write_report(options.out, run))
+    except OSError as error:
+        print(f"bench: {error.filename or options.out}: {error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("bench: interrupted; everything that was started has ended", file=sys.stderr)
+        return INTERRUPTED
+    return 1 if run.failures() else 0
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _measure(options: argparse.Namespace) -> Run:
     modules = options.only or MODULES
     started, load = time.time(), machine.load()
     with tempfile.TemporaryDirectory(prefix="fe-bench-") as name:
         context = Context(Path(name), options.quick, options.rounds, options.seconds)
         _say_what_is_missing(context)
+        if load > machine.BUSY:
+            context.say(text.busy(load))
         parts = [_part(context, module) for module in modules]
-    run = Run(
+    return Run(
         started, time.time(),
         {"quick": options.quick, "rounds": options.rounds, "seconds": options.seconds, "only": options.only},
         machine.machine(), machine.versions(), (load, machine.load()), parts,
     )  # fmt: skip
-    print(write_report(options.out, run))
-    return 1 if run.failures() else 0
 
 
 def _document(out: Path) -> int:
@@ -59,9 +85,9 @@ def _document(out: Path) -> int:
 def _say_what_is_missing(context: Context) -> None:
     """Before minutes have gone by; what needs none of it is measured all the same."""
     try:
-        context.need(*(program for program in PACKAGES if shutil.which(program) is None))
-    except MissingToolError as error:
-        context.say(f"{error}; what needs them will fail")
+        context.need(*PACKAGES, descriptors=DESCRIPTORS)
+    except UnmetNeedError as error:
+        context.say(f"{error}; what needs it will fail, or measure less")
 
 
 def _part(context: Context, module: str) -> Part:
@@ -75,7 +101,7 @@ def _part(context: Context, module: str) -> Part:
             measures.append(measure)
             medians = (f"{party} {measure.median(party):.4g}" for party in measure.samples)
             context.say(f"  {measure.title}: {', '.join(medians)} {measure.unit}")
-    except MissingToolError as error:
+    except UnmetNeedError as error:
         failure = str(error)
     except Exception as error:
         traceback.print_exc()
@@ -90,8 +116,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="a minute for all: shows that it works, its figures are rough"
     )
-    parser.add_argument("--rounds", type=int, help="turns of each party (default 3, quick 1)")
-    parser.add_argument("--seconds", type=float, help="of a turn (default 3, quick 1)")
+    parser.add_argument("--rounds", type=_rounds, help="turns of each party (default 3, quick 1)")
+    parser.add_argument("--seconds", type=_seconds, help="of a turn (default 3, quick 0.75)")
     parser.add_argument("--only", nargs="+", choices=MODULES, metavar="NAME", help=f"of {', '.join(MODULES)}")
     parser.add_argument(
         "--out", type=Path, default=Path("build/bench"), help="folder of the report (default build/bench)"
@@ -101,8 +127,20 @@ def _options() -> argparse.Namespace:
     )
     options = parser.parse_args()
     options.rounds = options.rounds or (1 if options.quick else 3)
-    options.seconds = options.seconds or (1.0 if options.quick else 3.0)
+    options.seconds = options.seconds or (0.75 if options.quick else 3.0)
     return options
+
+
+def _rounds(word: str) -> int:
+    if not re.fullmatch("[1-9][0-9]{0,3}", word):
+        raise argparse.ArgumentTypeError(f"{word!r} is no whole number above 0")
+    return int(word)
+
+
+def _seconds(word: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]+)?", word) or not float(word):
+        raise argparse.ArgumentTypeError(f"{word!r} is no number above 0")
+    return float(word)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import socket
 import sys
@@ -14,8 +15,8 @@ from bench.result import Measure
 Rounds = dict[str, list[float]]
 
 
-class MissingToolError(Exception):
-    """A program that a benchmark needs is not installed; the message says how to get it."""
+class UnmetNeedError(Exception):
+    """The machine lacks what a benchmark needs; the message says how to get it."""
 
 
 # Program -> Debian package.
@@ -44,16 +45,33 @@ class Context:
         """Where clients and back-ends run: the next one, or the same where there is only one."""
         return sorted(os.sched_getaffinity(0))[:2][-1]
 
-    def need(self, *programs: str) -> None:
-        """Raises MissingToolError naming all that are not installed."""
-        lacking = [name for name in programs if shutil.which(name) is None]
-        if lacking:
+    @property
+    def descriptors(self) -> int:
+        """How many a process may have: this one, and any that it starts."""
+        return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+    def need(self, *programs: str, descriptors: int = 0) -> None:
+        """Raises UnmetNeedError naming all that are not installed, and a limit of descriptors that is too low."""
+        unmet = []
+        if lacking := [name for name in programs if shutil.which(name) is None]:
             packages = sorted({PACKAGES.get(name, name) for name in lacking})
-            raise MissingToolError(f"missing: {', '.join(lacking)}; apt-get install {' '.join(packages)}")
+            unmet.append(f"missing: {', '.join(lacking)}; apt-get install {' '.join(packages)}")
+        if self.descriptors < descriptors:
+            unmet.append(
+                f"a process has {self.descriptors:,} descriptors at most (ulimit -Hn), of {descriptors:,} needed"
+            )
+        if unmet:
+            raise UnmetNeedError("; ".join(unmet))
 
     def say(self, text: str) -> None:
         """Progress, on stderr."""
         print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+def raise_descriptors() -> None:
+    """As many as this process and its children may have. The usual limit is low for the sake of select()."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def free_ports(count: int) -> list[int]:
@@ -65,4 +83,4 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-__all__ = ["PACKAGES", "Context", "Measure", "MissingToolError", "Rounds", "free_ports"]
+__all__ = ["PACKAGES", "Context", "Measure", "Rounds", "UnmetNeedError", "free_ports"]

@@ -1,6 +1,6 @@
 """Who is measured: fe, nginx and HAProxy in front of the same back-ends, set up alike and pinned to one core.
 
-Owns: their configurations, their processes from start to end, what they use of CPU and memory. Never: load.
+Owns: their configurations. Never: their processes (processes.py), nor load.
 Each gets what its documentation recommends for this task: nginx a shared zone, least_conn and kept connections,
 HAProxy leastconn and http-reuse always, both the same bound of requests per back-end as fe's replicas.
 """
@@ -8,12 +8,7 @@ HAProxy leastconn and http-reuse always, both the same bound of requests per bac
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -21,19 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from bench.context import Context, free_ports
+from bench.processes import ask, cpu_seconds, family, memory_bytes, process
 
-ANSWER = '{"result": [0.123456789, 0.987654321, 0.555555555, 0.333333333], "model": "bench", "ok": true, "ms": 1.2345}'
+RESULT = "0.123456789, 0.987654321, 0.555555555, 0.333333333, 0.777777777, 0.1111111"
+ANSWER = f'{{"result": [{RESULT}], "model": "bench", "ok": true, "ms": 1.2345}}'  # 132 bytes
 SHORT_ANSWER = f"location / {{ default_type application/json; return 200 '{ANSWER}'; }}"
-START_LIMIT = 20.0
-STOP_LIMIT = 60.0
-TICKS = os.sysconf("SC_CLK_TCK")
 FE_SERVE = str(Path(sys.executable).with_name("fe-serve"))
 
 # `user`: started by root, workers would be somebody who may not look into the folder. Without temporary files: nobody
 # else writes a large answer to disk.
 NGINX = """
 user root; worker_processes {workers}; worker_cpu_affinity {masks}; daemon off;
-pid {folder}/{name}.pid; error_log {folder}/{name}.err;
+pid {folder}/{name}.pid; error_log stderr;
 events {{ worker_connections {connections}; }}
 http {{
   access_log off; keepalive_requests 1000000000; keepalive_timeout 3600s; client_max_body_size 0;
@@ -97,73 +91,8 @@ class Party:
         return cpu_seconds(self.processes())
 
     def memory_bytes(self) -> int:
-        """Memory of all its processes, shared pages counted once (PSS)."""
-        return sum(map(_pss, self.processes()))
-
-
-def family(pid: int) -> list[int]:
-    """A process and all its descendants."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(descendant for child in children for descendant in family(int(child)))]
-
-
-def cpu_seconds(pids: Sequence[int]) -> float:
-    """User and system time of these processes so far."""
-    ticks = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / TICKS
-
-
-def _pss(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
-@contextmanager
-def process(core: int | str, *command: str, env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A process on one core (or several: "0,2"), ended with SIGTERM when the block ends."""
-    with open(os.devnull, "rb") as nothing:
-        running = subprocess.Popen(
-            ["taskset", "-c", str(core), *command], stdin=nothing, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env={**os.environ, **(env or {})},
-        )  # fmt: skip
-    try:
-        yield running
-    finally:
-        running.send_signal(signal.SIGTERM)
-        try:
-            running.wait(timeout=STOP_LIMIT)
-        except subprocess.TimeoutExpired:
-            running.kill()
-            running.wait()
-            raise
-
-
-@contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """This thread, and threads that it starts, on one core until the block ends."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-def wait_until_served(port: int, path: str = "/") -> None:
-    """Returns when a POST is answered with 200; RuntimeError after a limit."""
-    end = time.monotonic() + START_LIMIT
-    while time.monotonic() < end:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", data=b"{}", timeout=2):
-                return
-        except OSError:
-            time.sleep(0.002)
-    raise RuntimeError(f"nothing serves on port {port}")
+        """Memory of all its processes, what they share counted once."""
+        return memory_bytes(self.processes())
 
 
 @contextmanager
@@ -180,17 +109,23 @@ def nginx_backends(context: Context, server: str, cores: Sequence[int], count: i
     option = " reuseport" if len(cores) > 1 else ""  # else the first worker to wake takes most connections
     listens = " ".join(f"listen 127.0.0.1:{port}{option};" for port in ports)
     conf = _nginx(context, f"backends-{ports[0]}", cores, f"server {{ {listens} {server} }}")
-    with process(_listed(cores), "nginx", "-c", str(conf)):
-        for port in ports:
-            wait_until_served(port)
+    with process(context, _listed(cores), "nginx", "-c", str(conf)) as running:
+        running.wait_until_served(*ports)
         yield ports
 
 
 @contextmanager
 def parties(context: Context, names: Sequence[str], setup: Setup) -> Iterator[dict[str, Party]]:
-    """These proxies (of "fe", "nginx", "haproxy"), each with one worker on the proxy core, serving."""
+    """These proxies (of "fe", "nginx", "haproxy"), each with one worker on the proxy core, serving a back-end's answer.
+
+    Once here, so that under load the status is all that has to be looked at.
+    """
     with ExitStack() as stack:
-        yield {name: stack.enter_context(START[name](context, setup)) for name in names}
+        running = {name: stack.enter_context(START[name](context, setup)) for name in names}
+        for name, party in running.items():
+            if ask(party.port) != ask(setup.backends[0]):
+                raise RuntimeError(f"{name} does not pass on what its back-end answers")
+        yield running
 
 
 @contextmanager
@@ -215,8 +150,9 @@ def fe(context: Context, setup: Setup, workers: int = 1, core: int | str | None 
     }  # fmt: skip
     file = context.folder / f"fe-{port}.yaml"
     file.write_text(json.dumps(config))
-    with process(context.proxy_core if core is None else core, FE_SERVE, "--config", str(file)) as running:
-        wait_until_served(port)
+    cores = context.proxy_core if core is None else core
+    with process(context, cores, FE_SERVE, "--config", str(file)) as running:
+        running.wait_until_served(port)
         yield Party("fe", port, running.pid, admin, file)
 
 
@@ -226,13 +162,14 @@ def nginx(context: Context, setup: Setup) -> Iterator[Party]:
     [port] = free_ports(1)
     servers = " ".join(f"server 127.0.0.1:{backend} max_conns={setup.capacity};" for backend in setup.backends)
     http = (
-        f"upstream replicas {{ zone replicas 256k; least_conn; {servers} keepalive 128; }}"
+        f"upstream replicas {{ zone replicas 256k; least_conn; {servers} keepalive 128;"
+        " keepalive_requests 1000000000; }"
         f"server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ proxy_pass http://replicas;"
         ' proxy_http_version 1.1; proxy_set_header Connection ""; proxy_request_buffering off; proxy_buffering on; } }'
     )
     conf = _nginx(context, f"proxy-{port}", [context.proxy_core], http, setup.connections)
-    with process(context.proxy_core, "nginx", "-c", str(conf)) as running:
-        wait_until_served(port)
+    with process(context, context.proxy_core, "nginx", "-c", str(conf)) as running:
+        running.wait_until_served(port)
         yield Party("nginx", port, running.pid)
 
 
@@ -245,8 +182,8 @@ def haproxy(context: Context, setup: Setup) -> Iterator[Party]:
     )
     conf = context.folder / f"haproxy-{port}.conf"
     conf.write_text(HAPROXY.format(port=port, connections=setup.connections, servers=servers))
-    with process(context.proxy_core, "haproxy", "-f", str(conf)) as running:
-        wait_until_served(port)
+    with process(context, context.proxy_core, "haproxy", "-f", str(conf)) as running:
+        running.wait_until_served(port)
         yield Party("haproxy", port, running.pid)
 
 

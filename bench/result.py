@@ -20,10 +20,17 @@ class Bar:
     party: str = "fe"
     beside: str | None = None  # the other party; None: `limit` is in the measure's own unit
     better: Literal["less", "more"] = "less"  # "less": at most `limit`; "more": at least
+    of: Literal["median", "most"] = "median"  # "most": not even one figure may be above
 
     def figure(self, measure: Measure) -> float:
-        """What is held against the limit: a median, or the median of the rounds' ratios."""
+        """What is held against the limit: of the party's figures, or of the rounds' ratios."""
+        if self.of == "most":
+            return self.spread(measure)[1]
         return measure.median(self.party) if self.beside is None else measure.ratio(self.party, self.beside)
+
+    def spread(self, measure: Measure) -> tuple[float, float]:
+        """The least and the most of them."""
+        return measure.spread(self.party) if self.beside is None else measure.ratio_spread(self.party, self.beside)
 
     def reached(self, measure: Measure) -> bool:
         figure = self.figure(measure)
@@ -78,3 +85,8 @@ class Measure:
 
     def ratio(self, party: str, beside: str) -> float:
         return statistics.median(self.ratios(party, beside))
+
+    def ratio_spread(self, party: str, beside: str) -> tuple[float, float]:
+        """The least and the most."""
+        ratios = self.ratios(party, beside)
+        return min(ratios), max(ratios)

@@ -17,7 +17,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -31,6 +33,7 @@ EXAMPLE: Final = ROOT / "examples/loadtest.yaml"
 FOLDER: Final = ROOT / "build/loadtest"
 STOP_TIMEOUT: Final = 15  # seconds that requests under way get at the end of a run
 LOCUST_LIMIT: Final = 60.0  # for its start and its reports, beyond the time of the run
+REPORT_ROOM: Final = 1 << 20  # bytes, about what it takes
 UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
 OK, FAILED, NOT_STARTED, INTERRUPTED = 0, 1, 3, 130
 
@@ -93,7 +96,8 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Load]:
 def _run(options: argparse.Namespace, load: Load) -> int:
     if importlib.util.find_spec("locust") is None:
         raise installation.StartError("locust is not installed: make loadtest, or pip install 'fe-router[loadtest]'")
-    options.report.resolve().parent.mkdir(parents=True, exist_ok=True)
+    _check_report(options.report)
+    began = time.time()
     url, admin = options.url, options.admin
     with ExitStack() as stack:
         if url is None:
@@ -104,19 +108,34 @@ def _run(options: argparse.Namespace, load: Load) -> int:
             stack.enter_context(installation.running(config, admin, log))
         if admin is not None and not (options.expect_split or options.deployment):
             options.expect_split = figures.get_splits(figures.get_status(admin))
-        before = figures.get_figures(admin) if admin is not None else {}
+        before = _counted(admin)
         _say(
             f"{load.scenario.name} for {load.seconds:.0f} s at {url}: up to {load.users} users, "
             f"{load.rate:g} requests a second together"
         )
         code = _run_locust(options, load, url)
-        for line in _fe_says(admin, before):
-            _say(line)
-        violations = list(_violations(admin)) if options.url is None else []
+        after = _counted(admin)
+    replicas = figures.since(before[1], after[1])
+    for line in (*figures.difference(before[0], after[0]), *figures.replica_lines(replicas)):
+        _say(line)
+    violations = list(figures.violations(replicas))
     for line in violations:
         _say(f"failed: {line}")
-    _say(f"report: {_shown(options.report)}")
+    written = options.report.exists() and options.report.stat().st_mtime > began
+    _say(f"report: {_shown(options.report)}" if written else "no report: locust has not written it")
     return FAILED if code or violations else OK
+
+
+def _check_report(report: Path) -> None:
+    """StartError now, not a traceback after the run, when it cannot be written."""
+    try:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=report.parent) as probe:
+            probe.write(bytes(REPORT_ROOM))
+        if report.exists():
+            report.open("ab").close()
+    except OSError as error:
+        raise installation.StartError(f"--report {report}: {error.strerror}") from None
 
 
 def _run_locust(options: argparse.Namespace, load: Load, url: str) -> int:
@@ -155,19 +174,11 @@ def _free_port() -> int:
             return port
 
 
-def _fe_says(admin: str | None, before: figures.Figures) -> Iterator[str]:
-    """fe's own count of the run, and the simulated replicas'."""
-    if admin is not None:
-        for line in figures.difference(before, figures.get_figures(admin)):
-            yield f"fe counted {line}"
-        yield from figures.replica_lines(figures.get_replicas(figures.get_status(admin)))
-
-
-def _violations(admin: str) -> Iterator[str]:
-    """What would break fe's promise."""
-    for name, stats in figures.get_replicas(figures.get_status(admin)):
-        if stats["violations"]:
-            yield f"{name} at port {stats['port']}: {stats['violations']} requests above its {stats['concurrency']}"
+def _counted(admin: str | None) -> tuple[figures.Figures, figures.Replicas]:
+    """What fe and the simulated replicas have counted so far; nothing where nobody can be asked."""
+    if admin is None:
+        return {}, {}
+    return figures.get_figures(admin), figures.get_replicas(figures.get_status(admin))
 
 
 def _users(text: str) -> int:

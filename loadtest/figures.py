@@ -15,6 +15,7 @@ from typing import Any, Final
 from prometheus_client.parser import text_string_to_metric_families
 
 LIMIT: Final = 5.0
+COUNTERS: Final = ("requests", "violations")  # of a simulated replica
 # Metric -> how a line names it; the label that tells its samples apart, if any, goes before.
 SHOWN: Final = {
     "fe_requests_total": "code",
@@ -23,6 +24,7 @@ SHOWN: Final = {
     "fe_retries_total": "",
 }
 Figures = dict[tuple[str, str, str], float]  # (endpoint/deployment, metric, label) -> count
+Replicas = dict[str, tuple[str, dict[str, Any]]]  # address -> endpoint/deployment, and what GET /stats says
 
 
 class AdminError(Exception):
@@ -62,14 +64,14 @@ def difference(before: Figures, after: Figures) -> Iterator[str]:
         if count := int(value - before.get((where, metric, label), 0)):
             lines[where][metric].append(f"{label}: {count}" if label else str(count))
     for where, metrics in lines.items():
-        yield f"{'no deployment' if where == '/' else where}: " + "; ".join(
+        yield f"fe counted {'no deployment' if where == '/' else where}: " + "; ".join(
             f"{metric} {', '.join(counts)}" for metric, counts in metrics.items()
         )
 
 
-def get_replicas(status: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """GET /stats of every replica that is a simulated one, with its deployment's name. Others are left out."""
-    found = []
+def get_replicas(status: Mapping[str, Any]) -> Replicas:
+    """Every replica that is a simulated one. Others are left out."""
+    found = {}
     for endpoint in status["endpoints"]:
         for deployment in endpoint["deployments"]:
             for replica in deployment["replicas"]:
@@ -78,22 +80,40 @@ def get_replicas(status: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
                 except (AdminError, ValueError):
                     continue
                 if isinstance(stats, dict) and "violations" in stats:
-                    found.append((f"{endpoint['name']}/{deployment['name']}", stats))
+                    found[replica["address"]] = f"{endpoint['name']}/{deployment['name']}", stats
     return found
 
 
-def replica_lines(replicas: list[tuple[str, dict[str, Any]]]) -> Iterator[str]:
+def since(before: Replicas, after: Replicas) -> Replicas:
+    """What each has counted in between; one that has started anew has nothing from before. `peak` has no difference."""
+    counted = {}
+    for address, (name, stats) in after.items():
+        _, earlier = before.get(address, ("", {}))
+        if earlier.get("requests", 0) > stats["requests"]:
+            earlier = {}
+        counted[address] = name, {**stats, **{key: stats[key] - earlier.get(key, 0) for key in COUNTERS}}
+    return counted
+
+
+def replica_lines(replicas: Replicas) -> Iterator[str]:
     """A line for each deployment with what its replicas have counted together."""
     by_name: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for name, stats in replicas:
+    for name, stats in replicas.values():
         by_name[name].append(stats)
     for name, all_of in by_name.items():
-        total = {key: sum(one[key] for one in all_of) for key in ("requests", "violations")}
+        total = {key: sum(one[key] for one in all_of) for key in COUNTERS}
         peak, limit = max(one["peak"] for one in all_of), all_of[0]["concurrency"] or "no limit"
         yield (
-            f"replicas of {name}: {len(all_of)}, with {total['requests']} requests, at once {peak} (limit {limit}), "
-            f"violations {total['violations']}"
+            f"replicas of {name}: {len(all_of)}, with {total['requests']} requests, violations {total['violations']}; "
+            f"since their start at most {peak} at once (limit {limit})"
         )
+
+
+def violations(replicas: Replicas) -> Iterator[str]:
+    """What would break fe's promise."""
+    for address, (name, stats) in replicas.items():
+        if stats["violations"]:
+            yield f"{name} at {address}: {stats['violations']} requests above its {stats['concurrency']}"
 
 
 def _get(url: str) -> bytes:

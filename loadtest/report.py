@@ -29,7 +29,7 @@ def verdict(stats: Any, load: Load) -> list[str]:
     percent = 100 * failures / requests
     if percent > load.max_failures:
         problems.append(
-            f"{failures} of {requests} requests ({percent:.2g} %), where --max-failures is {load.max_failures:g} %"
+            f"{failures} of {requests} requests ({percent:.3g} %), where --max-failures is {load.max_failures:g} %"
         )
     for endpoint, expected in load.splits.items():
         problems.extend(_split_problems(endpoint, shares(stats).get(endpoint, Counter()), expected))

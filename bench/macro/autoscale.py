@@ -24,6 +24,7 @@ from bench import openloop
 from bench.context import Context, Rounds
 from bench.native import build
 from bench.parties import Party, Setup, fe
+from bench.processes import die_with_parent
 from bench.result import Bar, Measure
 
 PROBE = 0.25  # seconds: at most that much later than a replica has started it is found ready
@@ -42,7 +43,7 @@ def measure(context: Context) -> Iterator[Measure]:
     context.need("taskset", "cc", "wrk")
     decided: Rounds = {"fe": []}
     served: Rounds = {"fe": []}
-    for _ in range(1 if context.quick else context.rounds):
+    for _ in range(context.rounds):
         with _scaled(context) as party:
             times = _step(context, party)
         decided["fe"].append(times[0])
@@ -56,8 +57,8 @@ def measure(context: Context) -> Iterator[Measure]:
 def _foretold(context: Context) -> Iterator[Measure]:
     replicas: Rounds = {"real": [], "simulated": []}
     waits: Rounds = {"real": [], "simulated": []}
-    for seed in range(1 if context.quick else min(3, context.rounds)):
-        trace = _trace(2.0 if context.quick else 40.0, seed)
+    for seed in range(min(3, context.rounds)):
+        trace = _trace(1.0 if context.quick else 40.0, seed)
         for party, (count, wait) in (("real", _real(context, trace)), ("simulated", _simulated(context, trace))):
             replicas[party].append(count)
             waits[party].append(wait * 1e3)
@@ -72,7 +73,7 @@ def _foretold(context: Context) -> Iterator[Measure]:
 
 def _start_up(context: Context) -> float:
     """Seconds that a replica takes to start."""
-    return 0.3 if context.quick else 1.0
+    return 0.1 if context.quick else 1.0
 
 
 # --- the real run ----------------------------------------------------------------------------------------------------
@@ -91,16 +92,22 @@ def _scaled(context: Context) -> Iterator[Party]:
 
 def _step(context: Context, party: Party) -> tuple[float, float]:
     """Seconds from the step to the decision and to the first new replica."""
-    url, turn = f"http://127.0.0.1:{party.port}/?us=100000", f"-d{2 if context.quick else 4}s"
+    url, turn = f"http://127.0.0.1:{party.port}/?us=100000", f"-d{WITHIN:g}s"
     command = ["taskset", "-c", str(context.load_core), "wrk", "-t1", f"-c{STEP_CLIENTS}", turn, url]
     before = _get(party, "/api/events")["last"]
+    first: dict[str, float] = {}  # kind of event -> when there was the first one
+
+    def both() -> bool:
+        events = _get(party, f"/api/events?after={before}")["events"]
+        first.update((one["kind"], one["time"]) for one in reversed(events))
+        return {"scale", "ready"} <= first.keys()
+
     begun = time.time()
-    subprocess.run(command, capture_output=True, check=True)
-    events = _get(party, f"/api/events?after={before}")["events"]
-    at = {kind: [one["time"] for one in events if one["kind"] == kind] for kind in ("scale", "ready")}
-    first = {kind: min(times, default=0.0) for kind, times in at.items()}
-    if not all(first.values()):
-        raise RuntimeError(f"no decision, or no replica came up: {events}")
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, preexec_fn=die_with_parent) as wrk:
+        try:
+            _wait(both, "a decision, and a replica that is ready")
+        finally:
+            wrk.kill()
     return first["scale"] - begun, first["ready"] - begun
 
 

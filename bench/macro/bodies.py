@@ -14,12 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 from bench.context import Context, Rounds
-from bench.parties import Party, Setup, nginx_backends, on_core, parties
+from bench.parties import Party, Setup, nginx_backends, parties
+from bench.processes import on_core
 from bench.result import Measure
 
 NAMES = ("fe", "nginx", "haproxy")
 MEGABYTE = 1_000_000
-SIZES = (1, 64)  # MB
+SIZES, QUICK_SIZES = (1, 64), (1, 16)  # MB
 CONNECTIONS = 4
 WAIT_LIMIT = 20.0
 PIECE = 1 << 18
@@ -39,10 +40,11 @@ location /down/ {{ alias %s/; }}
 def measure(context: Context) -> Iterator[Measure]:
     """For each direction and size: MB per second, and CPU time per MB in us."""
     context.need("nginx", "haproxy", "taskset")
-    cases = list(product(("up", "down"), SIZES))
+    sizes = QUICK_SIZES if context.quick else SIZES
+    cases = list(product(("up", "down"), sizes))
     rates: dict[tuple[str, int], Rounds] = {case: {name: [] for name in NAMES} for case in cases}
     costs: dict[tuple[str, int], Rounds] = {case: {name: [] for name in NAMES} for case in cases}
-    for size in SIZES:
+    for size in sizes:
         (context.folder / f"body-{size}").write_bytes(bytes(size * MEGABYTE))
     with (
         nginx_backends(context, SERVER % context.folder, [context.load_core]) as backends,

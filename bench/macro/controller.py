@@ -13,17 +13,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.context import Context, Rounds
-from bench.parties import Party, Setup, cpu_seconds, family, fast_backends, fe
+from bench.parties import Party, Setup, fast_backends, fe
+from bench.processes import cpu_seconds, family
 from bench.result import Bar, Measure
 
 DEPLOYMENTS, REPLICAS = 100, 1000
 PERIOD = 10
 READY_WITHIN = 60.0
+DESCRIPTORS = 2 * REPLICAS  # of the back-end: a listener and a connection each
 
 
 def measure(context: Context) -> Iterator[Measure]:
     """CPU of the controller in percent of a core, and the time of a scrape of everything in ms."""
-    context.need("nginx", "taskset")
+    context.need("nginx", "taskset", descriptors=DESCRIPTORS)
     share: Rounds = {"fe": []}
     scrape: Rounds = {"fe": []}
     with fast_backends(context, REPLICAS) as ports, fe(context, Setup(ports[:1], fe=_configuration(ports))) as party:

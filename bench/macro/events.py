@@ -7,20 +7,19 @@ each, all of them evenly spread over that time, as a model's tokens come.
 
 from __future__ import annotations
 
-import os
 import re
 import selectors
 import socket
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 
 from bench import openloop
 from bench.context import Context, Rounds
 from bench.parties import Setup, parties
+from bench.processes import on_core
 from bench.result import Measure
 
 NAMES = ("fe", "nginx", "haproxy")
@@ -67,8 +66,8 @@ def measure(context: Context) -> Iterator[Measure]:
     high: Rounds = {name: [] for name in NAMES}
     with openloop.replicas(context, BACKENDS) as backends, parties(context, NAMES, Setup(backends)) as running:
         ports = [backends[0], *(running[name].port for name in NAMES)]
-        for _ in range(1 if context.quick else context.rounds):
-            with _on_core(context.load_core):
+        for _ in range(context.rounds):
+            with on_core(context.load_core):
                 taken = watch(ports, round(context.seconds * 1e6 / EVERY_US))
             for name, times in zip(NAMES, taken[1:], strict=True):
                 for figures, share in ((median, 50), (high, 99)):
@@ -99,14 +98,3 @@ def watch(ports: Sequence[int], count: int) -> list[list[float]]:
                     selector.unregister(key.data.socket)
                     key.data.socket.close()
     return taken
-
-
-@contextmanager
-def _on_core(core: int) -> Iterator[None]:
-    """This process runs there while the block does."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)

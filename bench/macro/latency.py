@@ -36,17 +36,16 @@ Floats = NDArray[np.float64]
 def measure(context: Context) -> Iterator[Measure]:
     """Per rate: added latency in us, its mean, median and 99th percentile."""
     context.need("nginx", "haproxy", "taskset", "cc")
-    count, seconds = (1, 2.0) if context.quick else (context.rounds, context.seconds)
     with fast_backends(context) as backends, parties(context, NAMES, Setup(backends, CAPACITY)) as running:
         ports = [backends[0], *(running[name].port for name in NAMES)]
         for rate in RATES:
-            yield from _measures(rate, [_round(context, ports, rate, seconds, seed) for seed in range(count)])
+            yield from _measures(rate, [_round(context, ports, rate, seed) for seed in range(context.rounds)])
 
 
-def _round(context: Context, ports: Sequence[int], rate: int, seconds: float, seed: int) -> Floats:
+def _round(context: Context, ports: Sequence[int], rate: int, seed: int) -> Floats:
     """A row per tick: the latency in us of each target, NaN where it had none."""
     step = 10**9 // rate
-    records = openloop.send(context, ports, _schedule(rate, seconds + WARM_UP_SECONDS, seed))
+    records = openloop.send(context, ports, _schedule(rate, context.seconds + WARM_UP_SECONDS, seed))
     ticks = records["scheduled"] // step
     latency = np.full((ticks[-1] + 1, len(ports)), np.nan)
     latency[ticks, records["target"]] = (records["end"] - records["scheduled"]) / 1e3
@@ -72,6 +71,8 @@ def _measures(rate: int, rounds: Sequence[Floats]) -> Iterator[Measure]:
         "Of a target less that of the back-end itself in the same ticks, from the scheduled time. Differences of"
         " percentiles, not percentiles of differences."
     )
+    if len(RATES[rate]) > 1:
+        note += " The proxies take turns, each alone with the back-end: together they would ask too much of their core."
     yield Measure(
         f"added_latency_mean_{rate}", f"{title}, mean", "us", mean, [Bar(1.1, beside="haproxy"), Bar(3000)], note,
         [_plot(rate, np.concatenate(rounds))],

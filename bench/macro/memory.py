@@ -1,13 +1,12 @@
 """Memory at rest, and what idle client connections add to it: fe with two workers, nginx and HAProxy with one.
 
-Counted is the memory of all processes of a party, pages that they share once (PSS): of libraries that processes outside
-use too (this Python, say) only a share, and nothing that the kernel has for sockets. A connection is idle here after it
-has had one answer: whoever keeps a parser or buffers for it has them by then. Each round is a new start.
+Counted is the memory of all processes of a party, what they share once, and nothing that the kernel has for sockets. A
+connection is idle here after it has had one answer: whoever keeps a parser or buffers for it has them by then. Each
+round is a new start.
 """
 
 from __future__ import annotations
 
-import resource
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +18,7 @@ from bench.result import Bar, Measure
 WORKERS = 2
 ROUNDS = 2  # what is counted does not vary with the machine's load
 WAIT_LIMIT = 10.0
+CONNECTIONS, QUICK_CONNECTIONS = 10_000, 1_000
 SPARE = 1000  # descriptors and connections beside idle ones; nginx closes those when a sixteenth is left
 MEGABYTE = 1_000_000
 REQUEST = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
@@ -26,11 +26,11 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
 
 def measure(context: Context) -> Iterator[Measure]:
     """MB of each party without clients, and MB that idle connections add."""
-    context.need("nginx", "haproxy", "taskset")
+    context.need("nginx", "haproxy", "taskset", descriptors=QUICK_CONNECTIONS + SPARE)
     idle: Rounds = {name: [] for name in START}
     added: Rounds = {name: [] for name in START}
-    with _descriptors() as most, fast_backends(context) as backends:
-        count = min(1000 if context.quick else 10_000, most - SPARE)
+    count = min(QUICK_CONNECTIONS if context.quick else CONNECTIONS, context.descriptors - SPARE)
+    with fast_backends(context) as backends:
         setup = Setup(backends, connections=count + SPARE)
         for _ in range(min(ROUNDS, context.rounds)):
             for name, start in START.items():
@@ -44,20 +44,10 @@ def measure(context: Context) -> Iterator[Measure]:
         f"With room for {count + SPARE} connections, which nginx and HAProxy set aside at start.",
     )  # fmt: skip
     yield Measure(
-        "memory_connections", f"memory that {count} idle client connections add", "MB", added, [Bar(100)],
-        "" if count == 10_000 or context.quick else f"No more than {count}: this machine's limit of descriptors.",
+        "memory_connections", f"memory that {count:,} idle client connections add", "MB", added,
+        [Bar(100)] if count == CONNECTIONS else [],
+        "" if count == CONNECTIONS or context.quick else f"No more than {count:,}: the limit of descriptors.",
     )  # fmt: skip
-
-
-@contextmanager
-def _descriptors() -> Iterator[int]:
-    """As many descriptors as this process and its children may have, given back when the block ends."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    try:
-        yield hard
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @contextmanager

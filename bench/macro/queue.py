@@ -27,7 +27,7 @@ LOAD = 0.9
 MEAN_US = 20_000
 SIGMA = 0.8
 SECONDS = 5.0  # 3,600 requests: their 99th percentile is that of 36
-QUICK_SECONDS = 1.5
+QUICK_SECONDS = 0.5
 ALONE = "fe, 1 worker"
 NOTE = (
     "1 is an ideal queue with the arrivals and service times of that very run. Included is all that lies between a"
@@ -41,7 +41,6 @@ Floats = NDArray[np.float64]
 def measure(context: Context) -> Iterator[Measure]:
     """99th percentile and mean of latency over the ideal's."""
     context.need("haproxy", "taskset", "cc")
-    rounds = 1 if context.quick else context.rounds
     with ExitStack() as stack:
         setup = Setup(stack.enter_context(openloop.replicas(context, REPLICAS)), capacity=1)
         ports = {
@@ -50,7 +49,7 @@ def measure(context: Context) -> Iterator[Measure]:
             "haproxy": stack.enter_context(haproxy(context, setup)).port,
         }
         seen = {name: [] for name in ports}  # type: dict[str, list[Floats]]
-        for seed in range(rounds):
+        for seed in range(context.rounds):
             for name, port in ports.items():
                 seen[name].append(_turn(context, name, port, seed))
     yield from _measures(seen)

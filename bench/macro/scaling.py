@@ -11,12 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from bench.context import Context, Rounds
-from bench.macro.connections import wrk
+from bench.macro.cpu import CONNECTIONS, wrk
 from bench.parties import SHORT_ANSWER, Setup, fe, nginx_backends
 from bench.result import Curve, Measure, Plot
 
 WORKERS = (1, 2, 4, 8)
-CONNECTIONS = 64  # for each worker
 CAPACITY = 256  # of each back-end
 
 
@@ -43,11 +42,11 @@ def _rate(context: Context, mine: Sequence[int], others: Sequence[int]) -> float
         nginx_backends(context, SHORT_ANSWER, others) as backends,
         fe(context, Setup(backends, CAPACITY), len(mine), _listed(mine)) as party,
     ):
-        requests, seconds = wrk(
+        _, per_second = wrk(
             context, party, _listed(others), context.seconds / 3,
             f"-t{len(others)}", f"-c{max(CONNECTIONS * len(mine), len(others))}",
         )  # fmt: skip
-    return requests / seconds
+    return per_second
 
 
 def _listed(cores: Sequence[int]) -> str:

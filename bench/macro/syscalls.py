@@ -33,10 +33,10 @@ WAIT_LIMIT = 60.0
 def measure(context: Context) -> Iterator[Measure]:
     """Calls per request, by kind."""
     context.need("nginx", "h2load", "strace", "taskset")
-    requests, rounds = (5_000, 1) if context.quick else (10_000, context.rounds)
+    requests = 5_000 if context.quick else 10_000
     samples: Rounds = {kind: [] for kind in (*KINDS, "other")}
     with fast_backends(context) as backends, fe(context, Setup(backends)) as party:
-        for _ in range(rounds):
+        for _ in range(context.rounds):
             with _traced(context, _worker(party)) as summary:
                 _load(context, party, requests)
             counts = _counts(summary.read_text())

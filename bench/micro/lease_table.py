@@ -38,7 +38,7 @@ BUSY_REQUESTS = 16  # that each of two processes has in flight or waiting at onc
 
 def measure(context: Context) -> Iterator[Measure]:
     """Nanoseconds per lease."""
-    values = perf.run(context, __name__, 10 if context.quick else 20, cores=2)
+    values = perf.run(context, __name__, 5 if context.quick else 20, cores=2)
     yield Measure(
         "lease", "lease acquired and released by one process", "ns",
         perf.flat(values, {f"{size:,} replicas": f"alone_{size}" for size in SIZES}, 1e9),

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 from bench.context import Context
+from bench.micro import perf
 from bench.result import Bar, Measure
 from fe._core import Limits, Table
 from fe.control.autoscaler import ScalePolicy
@@ -19,20 +20,27 @@ from fe.control.providers.static import SystemResolver
 from fe.control.scaler import Scaler
 
 DEPLOYMENTS, EACH = 100, 10
-ROUNDS = 20
+LOOKS = 10  # for a value
+REST = 0.002  # seconds between two, in which the loop has its other work
 POLICY = ScalePolicy(1, 100, 0.7, 1, 60.0, 300.0, 0.0)
 
 
 def measure(context: Context) -> Iterator[Measure]:
     """Time of a look at all deployments in ms."""
-    rounds = ROUNDS if context.quick else ROUNDS * 10
-    figures = asyncio.run(_looks(rounds))
+    values = perf.run(context, __name__, 3 if context.quick else 20)
     yield Measure(
-        "look_at_1000_replicas", "one look at 100 deployments with 1,000 replicas", "ms", {"fe": figures}, [Bar(20.0)]
-    )
+        "look_at_1000_replicas", "one look at 100 deployments with 1,000 replicas", "ms",
+        perf.flat(values, {"fe": "looks"}, 1e3), [Bar(20.0)],
+    )  # fmt: skip
 
 
-async def _looks(rounds: int) -> list[float]:
+def looks(loops: int) -> float:
+    """Seconds for so many."""
+    perf.pin(0)
+    return asyncio.run(_looks(loops))
+
+
+async def _looks(count: int) -> float:
     loop = asyncio.get_running_loop()
     table = Table.create(Limits(deployments=DEPLOYMENTS, replicas=DEPLOYMENTS * EACH, holders=2, slots=64, workers=1))
     events = Events()
@@ -43,16 +51,16 @@ async def _looks(rounds: int) -> list[float]:
         deployment.start()
     scaler = Scaler(loop, table, events, lambda: live, lambda: None)
     scaler.follow()
-    figures = []
-    for _ in range(rounds):
-        await asyncio.sleep(0.002)
+    seconds = 0.0
+    for _ in range(count):
+        await asyncio.sleep(REST)
         begun = time.perf_counter()
         for track in scaler.tracks.values():
             scaler.poll(track)
-        figures.append((time.perf_counter() - begun) * 1e3)
+        seconds += time.perf_counter() - begun
     scaler.stop()
     checker.stop()
-    return figures
+    return seconds
 
 
 def _plan(number: int) -> DeploymentPlan:
@@ -61,3 +69,11 @@ def _plan(number: int) -> DeploymentPlan:
         name=f"endpoint-{number}/main", capacity=1, max_queue=10, health=HealthPolicy(), source=addresses, count=EACH,
         drain_limit=1.0, scale=POLICY,
     )  # fmt: skip
+
+
+def main() -> None:
+    perf.runner(LOOKS).bench_time_func("looks", looks)
+
+
+if __name__ == "__main__":
+    main()

@@ -36,7 +36,7 @@ def run(context: Context, module: str, values: int, cores: int = 1) -> Values:
     It runs on the core of the proxies, and has that of the load as well where it asks for two.
     """
     found: Values = {}
-    for turn in range(1 if context.quick else context.rounds):
+    for turn in range(context.rounds):
         file = context.folder / f"{module}-{turn}.json"
         options = ["--quiet", "--processes=1", f"--values={values}", f"--output={file}"]
         affinity = "--affinity=" + ",".join(map(str, (context.proxy_core, context.load_core)[:cores]))

@@ -12,21 +12,24 @@ from collections.abc import Iterator
 import httptools
 
 from bench.context import Context
+from bench.macro import cpu
 from bench.micro import perf
 from bench.micro.snapshots import snapshot
+from bench.parties import ANSWER
 from bench.result import Measure
 from fe.proxy import _build, _head
 from fe.proxy._router import Router
 
+BODY_LENGTH = len(cpu.REQUEST)
 TARGET = b"/api/v1/endpoint/endpoint-500/score"
 REQUEST = (
     b"POST " + TARGET + b" HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nAccept: application/json\r\n"
-    b"Accept-Encoding: identity\r\nContent-Length: 262\r\nContent-Type: application/json\r\nUser-Agent: bench/1\r\n"
-    b"X-Trace: 0123456789abcdef\r\n\r\n"
+    b"Accept-Encoding: identity\r\nContent-Length: %d\r\nContent-Type: application/json\r\nUser-Agent: bench/1\r\n"
+    b"X-Trace: 0123456789abcdef\r\n\r\n" % BODY_LENGTH
 )
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
-    b"Content-Type: application/json\r\nContent-Length: 132\r\nConnection: keep-alive\r\n\r\n"
+    b"Content-Type: application/json\r\nContent-Length: %d\r\nConnection: keep-alive\r\n\r\n" % len(ANSWER)
 )
 REQUEST_ID = b"01234567-89ab-4def-8123-456789abcdef"
 CALLS = 10_000  # for a value
@@ -56,7 +59,7 @@ def main() -> None:
     runner.bench_func("read_response", _head.read_response, RESPONSE, "POST")
     runner.bench_func("httptools_request", lambda: httptools.HttpRequestParser(Ignored()).feed_data(REQUEST))
     runner.bench_func("httptools_response", lambda: httptools.HttpResponseParser(Ignored()).feed_data(RESPONSE))
-    runner.bench_func("write_request", _build.upstream_head, request, peer, REQUEST_ID, 262)
+    runner.bench_func("write_request", _build.upstream_head, request, peer, REQUEST_ID, BODY_LENGTH)
     runner.bench_func("write_response", _build.downstream_head, response, request, REQUEST_ID)
     router = Router(snapshot(ENDPOINTS))
     for name, target in (("route_uri", TARGET), ("route_prefix", b"/models/500/score")):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bench.context import Context, free_ports
 from bench.macro.cpu import REQUEST
 from bench.native import build
-from bench.parties import process, wait_until_served
+from bench.processes import process
 
 FOLDER = Path(__file__).parent
 # struct record in openloop.c; times are ns after the start.
@@ -56,9 +56,8 @@ def send(context: Context, ports: Sequence[int], schedule: Iterable[tuple[int, i
 def replicas(context: Context, count: int) -> Iterator[list[int]]:
     """So many ports of one replica.c on the load core."""
     ports = free_ports(count)
-    with process(context.load_core, str(build(context, FOLDER / "replica.c")), *map(str, ports)):
-        for port in ports:
-            wait_until_served(port)
+    with process(context, context.load_core, str(build(context, FOLDER / "replica.c")), *map(str, ports)) as running:
+        running.wait_until_served(*ports)
         yield ports
 
 

@@ -14,7 +14,7 @@ from bench.report.text import markdown
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs/benchmarks.md"
 IMAGES = ROOT / "docs/images/benchmarks"
-SHOWN = ("cpu-bars", "latency_1000", "queue", "scaling", "lease_table-bars")
+SHOWN = ("cpu-bars", "latency_1000", "queue", "scaling", "lease-sizes", "lease_table-bars")
 SECTION = re.compile(r"(?<=<!-- report -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 

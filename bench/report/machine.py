@@ -14,13 +14,18 @@ from pathlib import Path
 
 from fe import __version__
 
+BUSY = 1.0  # a load from which somebody else has had a core
+NOT_INSTALLED, UNKNOWN = "not installed", "unknown"
 LIMIT = 10.0  # seconds for a program to say its version
+ROOT = Path(__file__).resolve().parents[2]
 
 # Program -> how it is asked, and where its version stands in what it says. wrk says so only beside its usage.
 ASKED = {
     "nginx": (["nginx", "-v"], r"nginx/(\S+)"),
     "haproxy": (["haproxy", "-v"], r"version (\S+)"),
     "wrk": (["wrk", "-v"], r"wrk (\S+)"),
+    "h2load": (["h2load", "--version"], r"h2load (\S+)"),
+    "strace": (["strace", "-V"], r"version (\S+)"),
     "C compiler": (["cc", "--version"], r"(.+)"),
 }
 
@@ -40,7 +45,7 @@ def machine() -> dict[str, str]:
 def versions() -> dict[str, str]:
     """Of fe, of what it runs on, and of what it is measured beside and with; "not installed" where that is so."""
     return {
-        "fe": __version__,
+        "fe": " ".join((__version__, *_commit())),
         "Python": platform.python_version(),
         **{name: version(name) for name in ("uvloop", "httptools", "Cython", "pyperf")},
         **{name: _said(command, pattern) for name, (command, pattern) in ASKED.items()},
@@ -52,10 +57,17 @@ def load() -> float:
     return os.getloadavg()[0]
 
 
+def _commit() -> list[str]:
+    """The commit that is checked out, if it is a checkout, and whether there are changes."""
+    where = (f"--git-dir={ROOT / '.git'}", f"--work-tree={ROOT}", "--no-optional-locks")
+    said = _said(["git", *where, "describe", "--always", "--dirty", "--exclude=*"], r"^([0-9a-f]+(?:-dirty)?)$")
+    return [f"({said})"] if said not in (NOT_INSTALLED, UNKNOWN) else []
+
+
 def _said(command: list[str], pattern: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.TimeoutExpired):
-        return "not installed"
+        return NOT_INSTALLED
     found = re.search(pattern, done.stdout + done.stderr)
-    return found[1] if found else "unknown"
+    return found[1] if found else UNKNOWN

@@ -7,7 +7,7 @@ picture, a panel for each measure: median as the bar, least and most as its whis
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from bench.report.run import Part, Run
 from bench.report.text import bar_text, figure
-from bench.result import Measure, Plot
+from bench.result import Curve, Measure, Plot
 
 COLOURS = {
     "fe": "#1f5fa8", "nginx": "#2a9d5c", "haproxy": "#d9822b", "direct": "#7f7f7f", "ideal": "#222222",
@@ -29,6 +29,8 @@ LIMIT = "#b00020"
 FAR_OFF = 3  # times the longest bar: a limit beyond would leave nothing to see of the bars
 PLAIN = StrMethodFormatter("{x:,g}")
 DOTS_PER_INCH = 110
+SIZE = re.compile(r"([\d,]+) (\w+)")
+FEWEST_SIZES = 3
 FEW_POINTS = 12  # of a curve: each is marked
 
 Images = dict[str, list[tuple[str, str]]]
@@ -39,7 +41,9 @@ def draw(run: Run, folder: Path, only: Sequence[str] | None = None) -> Images:
     images: Images = {}
     for part in run.parts:
         made = [(f"{part.module.rpartition('.')[2]}-bars", f"{part.module}: medians", _bars(part))]
-        made += [(plot.name, plot.title, plot) for measure in part.measures for plot in measure.plots]
+        made += [
+            (plot.name, plot.title, plot) for measure in part.measures for plot in (*measure.plots, *_by_size(measure))
+        ]
         for name, title, content in made:
             if content and (only is None or name in only):
                 picture = _curves(content) if isinstance(content, Plot) else _panels(content)
@@ -51,6 +55,18 @@ def draw(run: Run, folder: Path, only: Sequence[str] | None = None) -> Images:
 def _bars(part: Part) -> list[Measure]:
     """Measures that say something beside each other."""
     return [measure for measure in part.measures if len(measure.samples) > 1]
+
+
+def _by_size(measure: Measure) -> Iterator[Plot]:
+    """A curve where the parties are the same thing in several sizes: "10 replicas", "1,000 replicas"."""
+    sizes = [found for party in measure.samples if (found := SIZE.fullmatch(party))]
+    if FEWEST_SIZES <= len(sizes) == len(measure.samples):
+        curve = Curve("median", [int(found[1].replace(",", "")) for found in sizes], _medians(measure))
+        yield Plot(f"{measure.key}-sizes", measure.title, sizes[0][2], measure.unit, [curve], x_log=True)
+
+
+def _medians(measure: Measure) -> list[float]:
+    return [measure.median(party) for party in measure.samples]
 
 
 def colours(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -83,7 +99,7 @@ def _panels(measures: Sequence[Measure]) -> Figure:
 
 def _panel(axis: Axes, measure: Measure) -> None:
     parties = list(measure.samples)
-    medians = [measure.median(party) for party in parties]
+    medians = _medians(measure)
     spreads = [measure.spread(party) for party in parties]
     whiskers = [
         [median - least for median, (least, _) in zip(medians, spreads, strict=True)],
@@ -123,6 +139,8 @@ def _curves(plot: Plot) -> Figure:
             ticks.set_major_locator(LogLocator(subs=(1, 2, 5)))
             ticks.set_minor_formatter(NullFormatter())
             ticks.set_major_formatter(PLAIN)
+    if not plot.y_log:
+        axis.set_ylim(bottom=0)
     axis.set_xlabel(plot.x_label)
     axis.set_ylabel(plot.y_label)
     axis.set_title(plot.title, fontsize=11, loc="left")

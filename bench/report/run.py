@@ -52,7 +52,13 @@ class Run:
 
 
 def to_json(run: Run) -> str:
-    return json.dumps({"format": FORMAT, **asdict(run)}, indent=1, allow_nan=True)
+    """With fe's ratio to each other party, round by round, for whoever reads nothing but this."""
+    raw = {"format": FORMAT, **asdict(run)}
+    for part, its_raw in zip(run.parts, raw["parts"], strict=True):
+        for measure, one in zip(part.measures, its_raw["measures"], strict=True):
+            beside = [party for party in measure.samples if "fe" in measure.samples and party != "fe"]
+            one["ratios"] = {f"fe / {party}": measure.ratios("fe", party) for party in beside}
+    return json.dumps(raw, indent=1, allow_nan=True)
 
 
 def from_json(text: str) -> Run:
@@ -69,6 +75,7 @@ def _part(measures: list[dict[str, Any]], **rest: Any) -> Part:
 
 
 def _measure(bars: list[dict[str, Any]], plots: list[dict[str, Any]], **rest: Any) -> Measure:
+    rest.pop("ratios", None)
     return Measure(bars=[Bar(**bar) for bar in bars], plots=[_plot(**plot) for plot in plots], **rest)
 
 

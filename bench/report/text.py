@@ -6,14 +6,20 @@ Owns: how figures and bars are written. Never: leaves out a bar that was not rea
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from bench.report.machine import BUSY
 from bench.report.run import Part, Run
 from bench.result import Bar, Measure
 
-COLUMNS = ("measure", "unit", "party", "median", "least to most", "fe / it", "bar")
+COLUMNS = ("measure", "unit", "party", "median", "least to most", "fe / it", "least to most", "bar")
 ROUGH = "A quick run: it shows that everything works, its figures are rough."
+
+
+def busy(load: float) -> str:
+    """What a load before the run means."""
+    return f"The machine was busy before the run (load average {load:.2f}): other work is in these figures."
 
 
 def figure(value: float) -> str:
@@ -27,12 +33,29 @@ def figure(value: float) -> str:
 def bar_text(bar: Bar, unit: str) -> str:
     """What a bar asks for: "at most 60 us", "at least 0.9 x nginx"."""
     word = "at most" if bar.better == "less" else "at least"
-    return f"{word} {bar.limit:g} {unit if bar.beside is None else f'x {bar.beside}'}".rstrip()
+    what = f"{word} {bar.limit:g} {unit if bar.beside is None else f'x {bar.beside}'}".rstrip()
+    return f"{what}, each" if bar.of == "most" else what
 
 
 def bar_figure(bar: Bar, measure: Measure) -> str:
-    """What is held against the limit. A ratio has its third decimal: bars are set at 1.00."""
-    return figure(bar.figure(measure)) if bar.beside is None else f"{bar.figure(measure):.3f}"
+    """What is held against the limit."""
+    return _written(bar)(bar.figure(measure))
+
+
+def bar_span(bar: Bar, measure: Measure) -> str:
+    """Among which figures, or ratios, that is."""
+    return span(bar.spread(measure), _written(bar))
+
+
+def _written(bar: Bar) -> Callable[[float], str]:
+    """A ratio has its third decimal: bars are set at 1.00."""
+    return figure if bar.beside is None else "{:.3f}".format
+
+
+def span(spread: tuple[float, float], written: Callable[[float], str] = figure) -> str:
+    """From the least to the most; one figure where they are the same."""
+    least, most = map(written, spread)
+    return least if least == most else f"{least} to {most}"
 
 
 def verdict(bar: Bar, measure: Measure) -> str:
@@ -40,7 +63,10 @@ def verdict(bar: Bar, measure: Measure) -> str:
     if bar.reached(measure):
         return "reached"
     gap = abs(bar.figure(measure) - bar.limit)
-    return f"missed by {gap / abs(bar.limit):.1%}" if bar.limit else f"missed by {figure(gap)}"
+    if not bar.limit:
+        return f"missed by {figure(gap)}"
+    percent = 100 * gap / abs(bar.limit)
+    return f"missed by {percent:.1f}%" if percent >= 0.1 else f"missed by {percent:.1g}%"
 
 
 class Row(NamedTuple):
@@ -50,6 +76,7 @@ class Row(NamedTuple):
     median: str
     span: str  # from the least to the most
     ratio: str
+    ratio_span: str
     bars: str
 
 
@@ -57,11 +84,11 @@ def rows(measure: Measure) -> list[Row]:
     """One for each party."""
     made = []
     for party in measure.samples:
-        least, most = map(figure, measure.spread(party))
-        span = least if least == most else f"{least} to {most}"
-        ratio = figure(measure.ratio("fe", party)) if "fe" in measure.samples and party != "fe" else ""
+        ratio = ratio_span = ""
+        if "fe" in measure.samples and party != "fe":
+            ratio, ratio_span = figure(measure.ratio("fe", party)), span(measure.ratio_spread("fe", party))
         bars = "; ".join(_judged(bar, measure) for bar in measure.bars if bar.party == party)
-        made.append(Row(party, figure(measure.median(party)), span, ratio, bars))
+        made.append(Row(party, figure(measure.median(party)), span(measure.spread(party)), ratio, ratio_span, bars))
     return made
 
 
@@ -89,7 +116,11 @@ def printed(run: Run) -> str:
 
 
 def _cells(row: Row) -> tuple[str, str, str, str]:
-    return row.party, row.median, row.span, row.ratio and f"fe / it {row.ratio}"
+    return row.party, row.median, row.span, row.ratio and f"fe / it {_with_span(row.ratio, row.ratio_span)}"
+
+
+def _with_span(middle: str, its_span: str) -> str:
+    return middle if middle == its_span else f"{middle} ({its_span})"
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -99,7 +130,8 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 def _bar_line(measure: Measure, bar: Bar) -> str:
     word = "reached" if bar.reached(measure) else "MISSED"
-    return f"{word:8} {measure.title}, {bar.party}: {bar_figure(bar, measure)}, {bar_text(bar, measure.unit)}"
+    held = _with_span(bar_figure(bar, measure), bar_span(bar, measure))
+    return f"{word:8} {measure.title}, {bar.party}: {held}, {bar_text(bar, measure.unit)}"
 
 
 # --- Markdown --------------------------------------------------------------------------------------------------------
@@ -110,7 +142,8 @@ def markdown(run: Run, images: Mapping[str, Sequence[tuple[str, str]]], level: i
 
     `images` has for each module the pictures to show: title and address.
     """
-    blocks = [_when(run), _table(("", ""), [*run.machine.items(), *run.versions.items()])]
+    warning = [f"**{busy(run.load[0])}**"] if run.load[0] > BUSY else []
+    blocks = [_when(run), *warning, _table(("", ""), [*run.machine.items(), *run.versions.items()])]
     if run.settings["quick"]:
         blocks.insert(0, f"**{ROUGH}**")
     if failures := run.failures():
@@ -135,7 +168,8 @@ def _image(title: str, address: str) -> str:
 
 def _when(run: Run) -> str:
     date = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(run.started))
-    settings = f"{run.settings['rounds']} rounds of {run.settings['seconds']:g} s"
+    rounds = "1 round" if run.settings["rounds"] == 1 else f"{run.settings['rounds']} rounds"
+    settings = f"{rounds}, turns of {run.settings['seconds']:g} s unless a part has its own"
     minutes = (run.ended - run.started) / 60
     return (
         f"{date}, {settings}, {minutes:.1f} minutes in all. Load average of the machine before and after:"
@@ -145,11 +179,14 @@ def _when(run: Run) -> str:
 
 def _bars(run: Run) -> str:
     judged = [
-        (measure.title, bar.party, bar_text(bar, measure.unit), bar_figure(bar, measure), verdict(bar, measure))
+        (
+            measure.title, bar.party, bar_text(bar, measure.unit), bar_figure(bar, measure),
+            bar_span(bar, measure), verdict(bar, measure),
+        )
         for measure in run.measures()
         for bar in measure.bars
-    ]
-    return _table(("measure", "party", "bar", "figure", ""), judged)
+    ]  # fmt: skip
+    return _table(("measure", "party", "bar", "figure", "least to most", ""), judged)
 
 
 def _part(part: Part) -> Iterable[str]:

@@ -47,7 +47,8 @@ async def _serve(settings: Settings) -> int:
         try:
             server = await loop.create_server(build, settings.host, port, backlog=BACKLOG)
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else error
+            number = error.errno or 0  # below 0: a name that is not found
+            reason = os.strerror(number) if number > 0 else error.strerror or error
             print(f"loadtest.server: {settings.host}:{port} cannot be had: {reason}", file=sys.stderr)
             return 1
         replica.port = server.sockets[0].getsockname()[1]
