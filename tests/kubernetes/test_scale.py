@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from functools import partial
 
 import pytest
 
@@ -64,6 +65,9 @@ async def reached(s, count, what="the Deployment wants"):
 async def test_a_decision_arrives_as_one_write_with_the_version_it_was_made_on(tmp_path):
     async with scene(tmp_path, in_file(**SCALED)) as s:
         await begun(s)
+        stored = partial(s.emulator.store.get, "deployments.apps", ("models", "m"))
+        await eventually(lambda: stored()["status"].get("readyReplicas") == 1, "nothing more is to be said about it")
+        await s.knows(NAME)
         before = await s.emulator.get(f"{DEPLOYMENTS}/m")
         s.acquire(NAME, 2)
         await reached(s, 3)
