@@ -262,32 +262,33 @@ async def test_an_answer_that_stalls_is_given_up(tmp_path, monkeypatch):
         await cluster.close()
 
 
+@contextlib.asynccontextmanager
+async def doubting(folder):
+    """A cluster, an open stream as a task, and when it was opened; at the end the stream has to end as one in doubt."""
+    async with no_tasks_left(), Emulator() as emulator, connected(emulator, folder) as cluster:
+        opened = []
+        stream = asyncio.create_task(read(cluster, on_open=lambda: opened.append(time.monotonic())))
+        await eventually(lambda: opened, "it is open")
+        yield cluster, stream, opened[0]
+        with pytest.raises(UnreachableError, match="silent, while a call was not answered"):
+            await stream
+        assert not cluster._heard
+
+
 @on_loop
 async def test_streams_that_were_silent_while_a_call_was_not_answered_end(tmp_path):
-    async with no_tasks_left(), Emulator() as emulator, connected(emulator, tmp_path) as cluster:
-        opened = []
-        watched = asyncio.create_task(read(cluster, on_open=lambda: opened.append(time.monotonic())))
-        await eventually(lambda: opened, "it is open")
-        cluster.doubt(opened[0] - 600)
+    async with doubting(tmp_path) as (cluster, stream, opened):
+        cluster.doubt(opened - 600)
         await cluster.call("GET", PODS)
-        assert not watched.done(), "it has spoken since then"
+        assert not stream.done(), "it has spoken since then"
         cluster.doubt(time.monotonic())
-        with pytest.raises(UnreachableError, match="silent, while a call was not answered"):
-            await watched
-        assert not cluster._heard
 
 
 @on_loop
 async def test_a_stream_that_spoke_before_a_call_was_given_up_has_to_speak_again(tmp_path):
     """It may have spoken just before the network went: the call began earlier, and ended later."""
-    async with no_tasks_left(), Emulator() as emulator, connected(emulator, tmp_path) as cluster:
-        opened = []
-        watched = asyncio.create_task(read(cluster, on_open=lambda: opened.append(time.monotonic())))
-        await eventually(lambda: opened, "it is open")
-        cluster.doubt(opened[0] - 0.1)
-        with pytest.raises(UnreachableError, match="silent, while a call was not answered"):
-            await watched
-        assert not cluster._heard
+    async with doubting(tmp_path) as (cluster, _, opened):
+        cluster.doubt(opened - 0.1)
 
 
 @on_loop
