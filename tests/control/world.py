@@ -58,6 +58,7 @@ class World:
     admin_socket: socket.socket
     peer: LocalPeer
     heard: list[model.ToSupervisor] = field(default_factory=list)
+    heard_out: bool = False  # everything that this controller has said: its end is closed
     code: int | None = None  # what `run` returned
     plane: ControlPlane = field(init=False)
     ours: socket.socket = field(init=False)
@@ -67,7 +68,7 @@ class World:
     # --- life ---
 
     async def start(self, *, restarted: bool = False) -> None:
-        """A controller begins; returns when it has said Ready (or ended)."""
+        """A controller begins; returns when it has said Ready, or all that it says before it ends."""
         loop = asyncio.get_running_loop()
         self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         self.peer.host = Voice(self.ours)  # type: ignore[assignment]
@@ -77,11 +78,12 @@ class World:
             restarted,
         )  # fmt: skip
         self.heard.clear()
+        self.heard_out = False
         self.plane = ControlPlane(loop, runtime)
         self._admin = AdminServer(self.plane, runtime.admin)
         await self._admin.start()
         self._task = loop.create_task(self.plane.run())
-        await eventually(lambda: self.said(model.Ready) or self._task.done(), "Ready")
+        await eventually(lambda: self.said(model.Ready) or self.heard_out, "Ready, or the end")
 
     async def stop(self) -> int:
         """The supervisor's end closes; the exit code."""
@@ -153,7 +155,10 @@ class World:
                 raw = self.ours.recv(1 << 20)
             except BlockingIOError:
                 return
+            except ConnectionResetError:  # it ended before it had read everything
+                raw = b""
             if not raw:
+                self.heard_out = True
                 asyncio.get_running_loop().remove_reader(self.ours.fileno())
                 return
             message = _decode(raw)
