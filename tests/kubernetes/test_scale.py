@@ -93,8 +93,7 @@ async def test_down_to_zero_and_up_from_there(tmp_path):
         await eventually(lambda: deployment(s).wanted == 0 and not deployment(s).load.ready, "none is left")
         slot = s.wait(NAME)
         await eventually(lambda: s.holder.collect(), "it has a place now")
-        written = [json.loads(one.body)["spec"]["replicas"] for one in s.writes() if one.status == 200]
-        assert written[written.index(0) + 1] == 1  # more may follow: one request keeps it busier than the target
+        assert await s.replicas() >= 1  # more than one where it is decided late: it keeps one busier than the target
         s.holder.release(slot)
 
 
