@@ -139,7 +139,7 @@ async def test_a_reload_that_narrows_the_bounds_holds_at_once(file):
         await eventually(lambda: wanted(w) == 5, "scaled up")
         assert await w.reload(scaled(high=2, scale_down_delay=600)) is None
         assert wanted(w) == 2
-        assert await w.reload(scaled(low=3, scale_down_delay=600)) is None
+        assert await w.reload(scaled(low=3, high=3, scale_down_delay=600)) is None
         assert wanted(w) == 3
         load.release_all()
 

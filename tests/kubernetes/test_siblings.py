@@ -12,8 +12,8 @@ from fe.control.kubernetes.siblings import Sibling, Siblings
 from tests.control.admin_client import post
 from tests.kubernetes.emulator import Emulator
 from tests.kubernetes.harness import PODS, connected, eventually, no_tasks_left, on_loop, pod
-from tests.kubernetes.scene import DEPLOYMENTS, in_file, scene
-from tests.kubernetes.test_scale import begun, deployment, reached
+from tests.kubernetes.scene import DEPLOYMENTS, addresses, in_file, scene, workload
+from tests.kubernetes.test_scale import deployment, reached
 
 LABELS = "app.kubernetes.io/name=fe"
 
@@ -76,7 +76,8 @@ TO_ZERO = {"min_instances": 0, "max_instances": 5, "scale_down_delay": 0.2, "sca
 async def test_the_last_replica_stays_while_there_are_several(tmp_path, monkeypatch):
     monkeypatch.setattr(scale, "SETTLED", 0.0)
     async with scene(tmp_path, in_file(scale_settings=TO_ZERO)) as s:
-        await begun(s)
+        s.emulator.nodes.run(addresses())
+        await s.emulator.create(workload())
         await s.emulator.create(front_end("fe-0"))
         await reached(s, 0)
         await s.emulator.create(front_end("fe-1"))
