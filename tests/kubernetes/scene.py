@@ -57,7 +57,7 @@ def online_endpoint(name: str = "one", namespace: str = "models", **spec: Any) -
 
 def online_deployment(name: str = "m", endpoint: str = "one", namespace: str = "models", **spec: Any) -> Json:
     """An OnlineDeployment whose pods are those of the Deployment of its name, looked at ten times a second."""
-    scale = {"polling_interval": "100ms", "scale_down_delay": 1, **spec.pop("scale_settings", {})}
+    scale = {"polling_interval": "100ms", "scale_down_delay": 600, **spec.pop("scale_settings", {})}
     settings = {"target": {"port": 8080}, **spec}
     return {
         "apiVersion": f"{GROUP}/v1alpha1", "kind": "OnlineDeployment",
@@ -68,7 +68,7 @@ def online_deployment(name: str = "m", endpoint: str = "one", namespace: str = "
 
 def in_file(name: str = "m", endpoint: str = "one", **more: Any) -> Json:
     """A configuration file's part for pods of the Deployment of this name."""
-    scale = {"polling_interval": 0.1, "scale_down_delay": 0.5, **more.pop("scale_settings", {})}
+    scale = {"polling_interval": 0.1, "scale_down_delay": 600, **more.pop("scale_settings", {})}
     deployment = {
         "name": name, "replicas": {"kubernetes": {"deployment": name, "port": 8080}}, "scale_settings": scale, **more,
     }  # fmt: skip

@@ -64,7 +64,7 @@ async def test_where_an_autoscaler_of_the_cluster_scales(tmp_path):
 @on_loop
 async def test_a_number_out_of_bounds_comes_back_to_the_bound_and_stays_there(count, bound, why, tmp_path, monkeypatch):
     monkeypatch.setattr(scale, "SETTLED", 0.0)
-    async with scene(tmp_path, in_file(**SCALED)) as s:
+    async with scene(tmp_path, in_file(scale_settings={"max_instances": 5, "scale_down_delay": 0.5})) as s:
         await begun(s)
         await s.emulator.patch(f"{DEPLOYMENTS}/m/scale", {"spec": {"replicas": count}})
         await eventually(lambda: s.world.plane.hub.writes["written"], "fe has set it")

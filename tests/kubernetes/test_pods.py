@@ -90,7 +90,7 @@ async def test_ipv6_and_both(tmp_path):
 
 @on_loop
 async def test_those_that_fail_are_told_from_those_that_start(tmp_path):
-    async with scene(tmp_path, in_file(scale_settings={"max_instances": 5, "scale_down_delay": 600})) as s:
+    async with scene(tmp_path, in_file(scale_settings={"max_instances": 5})) as s:
         await s.emulator.create(workload(replicas=3))
         await s.emulator.settled()
         first, second, third = (pod["metadata"]["name"] for pod in s.emulator.pods())
@@ -112,7 +112,7 @@ async def test_those_that_fail_are_told_from_those_that_start(tmp_path):
 @on_loop
 async def test_a_roll_out_that_comes_to_nothing_fails(tmp_path):
     """Pods that run and never become ready: after the Deployment's own progressDeadlineSeconds they do not count."""
-    async with scene(tmp_path, in_file(scale_settings={"max_instances": 5, "scale_down_delay": 600})) as s:
+    async with scene(tmp_path, in_file(scale_settings={"max_instances": 5})) as s:
         await s.emulator.create(workload(replicas=3))
         await s.emulator.settled()
         first, *others = (pod["metadata"]["name"] for pod in s.emulator.pods())
@@ -172,7 +172,7 @@ async def test_pods_outlive_their_deployment(tmp_path):
 
 @on_loop
 async def test_a_successor_takes_the_records_up_by_address(tmp_path):
-    async with scene(tmp_path, in_file(scale_settings={"max_instances": 5, "scale_down_delay": 600})) as s:
+    async with scene(tmp_path, in_file(scale_settings={"min_instances": 3, "max_instances": 3})) as s:
         s.emulator.nodes.stop_after = float("inf")
         await s.emulator.create(workload(replicas=3))
         await s.emulator.settled()

@@ -296,7 +296,7 @@ async def test_keda_counts_as_well(tmp_path):
 @on_loop
 async def test_somebody_who_scales_by_hand_is_respected_and_shown(tmp_path, monkeypatch):
     monkeypatch.setattr(scale_module, "SETTLED", 0.0)
-    async with scene(tmp_path, in_file(**SCALED)) as s:
+    async with scene(tmp_path, in_file(scale_settings={"max_instances": 5, "scale_down_delay": 0.5})) as s:
         await begun(s)
         await s.emulator.patch(f"{DEPLOYMENTS}/m/scale", {"spec": {"replicas": 4}})
         await eventually(lambda: deployment(s).load.ready == 4, "its pods serve")
