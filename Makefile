@@ -13,17 +13,26 @@ export PYTHON
 
 PY      := $(VENV)/bin/python
 EXAMPLE := examples/quickstart
-LOCKED   = flock --close --timeout 1800 .make.lock $(MAKE) --no-print-directory --silent LOCK_HELD=1
+# One lock for each of what is made apart from the others: the environment, a build beside it, the example's environment.
+LOCKED   = flock --close --timeout 1800 .make$(1).lock $(MAKE) --no-print-directory --silent LOCK_HELD=1
 CYTHON  := $(shell find fe -name '*.pyx' -o -name '*.pxd' -o -name '*.h' 2>/dev/null)
 MODULES := $(shell find fe -name '*.py' -o -name '*.pyi' -o -path 'fe/control/page/*' -type f 2>/dev/null)
 TESTS   ?=
 BENCH   ?=
 LOADTEST ?=
-# Files of tests side by side: most of them wait for processes rather than for a core.
-SIDE_BY_SIDE = --numprocesses 4 --dist loadfile
+# Files of tests side by side, those first that take long: most of them wait for processes rather than for a core.
+SIDE_BY_SIDE = --numprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# What does not need one another is made at the same time; under a lock, one after another.
+ifeq ($(MAKELEVEL),0)
+  MAKEFLAGS += --jobs=3
+endif
+ifdef LOCK_HELD
+.NOTPARALLEL:
+endif
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test build debug coverage example lint format model bench bench-quick loadtest docs dist clean debian-tests FORCE
+.PHONY: help serve test ready test-tools build debug coverage example lint format model bench bench-quick loadtest docs dist clean debian-tests FORCE
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -33,22 +42,26 @@ serve: build example  ## set up everything and serve CONFIG (the quick start); C
 	@echo "fe: serving $(CONFIG)$(if $(filter $(EXAMPLE).yaml,$(CONFIG)), on http://127.0.0.1:8080 (README.md has a request to try)); Ctrl-C ends it"
 	@exec $(VENV)/bin/fe-serve --config $(CONFIG)
 
-test: build debug example  ## set up everything and run the tests (TESTS=... goes to pytest)
-	@+$(LOCKED) debian-tests $(VENV)/.extra-dev $(VENV)/.extra-loadtest
+test: ready  ## set up everything and run the tests (TESTS=... goes to pytest)
 	@$(PY) -m pytest $(SIDE_BY_SIDE) $(TESTS)
+
+ready: debug example test-tools  ## everything that the tests need, without running them
+
+test-tools: build
+	@+$(LOCKED) debian-tests $(VENV)/.extra-dev $(VENV)/.extra-loadtest
 
 build:  ## virtual environment, dependencies, extension modules
 	@+$(LOCKED) $(VENV)/.installed
 
 debug: build  ## the package with assertions and crash points, in build/debug
-	@+$(LOCKED) build/debug/.built
+	@+$(call LOCKED,.debug) build/debug/.built
 
-coverage: build debug example  ## run the tests with line coverage of Python and Cython, report in build/coverage-report
-	@+$(LOCKED) debian-tests $(VENV)/.extra-dev $(VENV)/.extra-loadtest build/coverage/.built
+coverage: ready  ## run the tests with line coverage of Python and Cython, report in build/coverage-report
+	@+$(call LOCKED,.coverage) build/coverage/.built
 	@$(PY) tools/coverage_run.py $(TESTS)
 
 example: build  ## the quick start's own environment and its model
-	@+$(LOCKED) $(EXAMPLE)/model/rents/1/weights.npz
+	@+$(call LOCKED,.example) $(EXAMPLE)/model/rents/1/weights.npz
 
 lint: build  ## ruff, mypy and cython-lint
 	@+$(LOCKED) $(VENV)/.extra-dev
