@@ -59,7 +59,7 @@ class Front:
         sock, self._placeholder = self._placeholder or _bound(0), None
         self.port = sock.getsockname()[1]
         server = web.Server(self._on_request, handler_cancellation=True, access_log=None)
-        self._runner = web.ServerRunner(server, shutdown_timeout=0.0)
+        self._runner = web.ServerRunner(server, shutdown_timeout=0.01)  # 0 would be: for ever
         await self._runner.setup()
         await web.SockSite(self._runner, sock, ssl_context=self.tls).start()
 
