@@ -143,6 +143,8 @@ async def test_a_leader_that_is_gone_is_followed_when_its_lease_has_ended(tmp_pa
                 gone = emulator.faults.hang(user="a")  # as good as killed
                 await eventually(lambda: gone.hits, "its renewals end")
                 looked = len(reads(emulator, "b"))
+                await eventually(lambda: len(reads(emulator, "b")) > looked + 1, "the second has seen the last of them")
+                looked = len(reads(emulator, "b"))
                 clock.now += 59.9
                 await eventually(lambda: len(reads(emulator, "b")) > looked + 3, "the second has looked again")
                 assert not second.leading
