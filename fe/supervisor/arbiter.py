@@ -327,6 +327,7 @@ class Supervisor:
         self._notifier.status("draining")
         self._link.send(Drain())
         self._link.drain()
+        self._sockets.end_intake()
         self._sockets.close_listeners()
         self._workers.terminate()
 

@@ -8,20 +8,36 @@ Read next: arbiter.py (who closes what when), fe/worker.py (who accepts).
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
 import socket
 import stat
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fe.errors import ResourceError
+from fe.log import logger
 from fe.model import Listener
+
+log = logger("supervisor")
 
 BACKLOG = 65_535  # the kernel cuts it to net.core.somaxconn
 _LOCK_LIMIT = 2.0  # seconds to wait for another fe-serve that is opening a socket in the same directory
+
+_SO_ATTACH_FILTER = 26
+# Classic BPF (linux/filter.h) on a segment from its TCP header on. A SYN without ACK is dropped, so that its sender
+# tries again in a second; everything else passes, so that a handshake under way can end.
+_DROP_SYN = (
+    (0x30, 0, 0, 13),  # A = the byte of the flags
+    (0x54, 0, 0, 0x12),  # A &= SYN | ACK
+    (0x15, 0, 1, 0x02),  # A == SYN?
+    (0x06, 0, 0, 0),  # then nothing of it
+    (0x06, 0, 0, 0xFFFFFFFF),  # else all
+)
 
 MENDS = {
     errno.EADDRINUSE: "something listens there already; stop it or choose another address",
@@ -52,6 +68,12 @@ class Sockets:
         except BaseException:
             self.close()
             raise
+
+    def end_intake(self) -> None:
+        """No connection begins from now on, while those that wait to be accepted stay: then the sockets can be emptied
+        and closed without one that came in between."""
+        for listener in self.listeners:
+            _refuse_new(listener.socket)
 
     def close_listeners(self) -> None:
         """Ends our copies, so that the workers' are the last ones; removes socket files, so that nobody new comes."""
@@ -144,6 +166,19 @@ def _open_tcp(address: str, count: int) -> list[socket.socket]:
             group.append(opened)
         stack.pop_all()
     return group
+
+
+def _refuse_new(listening: socket.socket) -> None:
+    """Of all processes that have this socket. Where the kernel has no such means, somebody may slip in as it closes."""
+    try:
+        if listening.family == socket.AF_UNIX:
+            listening.shutdown(socket.SHUT_RD)
+        else:
+            program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in _DROP_SYN))
+            told = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
+            listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, told)
+    except OSError as error:
+        log.debug("connections may still begin while this socket closes", address=describe(listening), reason=error)
 
 
 def _remove_stale(path: str) -> None:
