@@ -78,7 +78,8 @@ def copy(sources: list[str], folder: Path) -> None:
 def run(command: str, root: Path, cwd: Path) -> None:
     """RUN: by a shell, with the image's folders below `root`."""
     command = re.sub(r"(?<![\w.])/(src|wheels|opt)\b", rf"{root}/\1", command)
-    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    # What is never imported here need not be compiled to byte code either.
+    env = {**os.environ, "PIP_NO_COMPILE": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     result = subprocess.run(
         ["sh", "-c", command], cwd=cwd, capture_output=True, text=True, timeout=400, env=env, stdin=subprocess.DEVNULL
     )
