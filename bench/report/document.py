@@ -1,6 +1,7 @@
 """The last full report in docs/benchmarks.md: what stands there between two marks is written from report.json.
 
-Owns: that section and the few pictures it shows, in docs/images/benchmarks/. Never: measures.
+Owns: that section, the one about more workers, which may come from a machine with more cores, and the few pictures they
+show, in docs/images/benchmarks/. Never: measures.
 """
 
 from __future__ import annotations
@@ -15,29 +16,33 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs/benchmarks.md"
 IMAGES = ROOT / "docs/images/benchmarks"
 SHOWN = ("cpu-bars", "latency_1000", "queue", "scaling", "lease-sizes", "lease_table-bars")
-SECTION = re.compile(r"(?<=<!-- report -->\n).*?(?=<!-- end -->)", re.DOTALL)
+SCALING = ["macro.scaling"]  # a run of this alone has a section of its own
 
 
 def document(out: Path) -> str:
     """Writes the section and the pictures; says so. ValueError for a run that is none to be shown."""
     run = runs.from_json((out / "report.json").read_text())
-    if run.settings["quick"] or run.settings["only"]:
-        raise ValueError("only a full run goes into the document: make bench")
+    scaling = run.settings["only"] == SCALING
+    if run.settings["quick"] or (run.settings["only"] and not scaling):
+        raise ValueError(f"only a full run goes into the document, or one of {SCALING[0]} alone: make bench")
     from bench.report.plots import draw
 
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    for old in IMAGES.glob("*.png"):
+    mark = "scaling" if scaling else "report"
+    folder = IMAGES / mark
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.png"):
         old.unlink()
     images = {
-        module: [(title, f"images/benchmarks/{name}") for title, name in made]
-        for module, made in draw(run, IMAGES, SHOWN).items()
+        module: [(title, f"images/benchmarks/{mark}/{name}") for title, name in made]
+        for module, made in draw(run, folder, SHOWN).items()
     }
-    DOCUMENT.write_text(replace(DOCUMENT.read_text(), markdown(run, images, level=2)))
-    return f"{DOCUMENT.relative_to(ROOT)} and {IMAGES.relative_to(ROOT)}/ are from {out / 'report.json'}"
+    DOCUMENT.write_text(replace(DOCUMENT.read_text(), markdown(run, images, level=2), mark))
+    return f"{DOCUMENT.relative_to(ROOT)} and {folder.relative_to(ROOT)}/ are from {out / 'report.json'}"
 
 
-def replace(text: str, report: str) -> str:
-    """The document with this report in its section. ValueError when it has none."""
-    if len(SECTION.findall(text)) != 1:
-        raise ValueError("the document has no section between <!-- report --> and <!-- end -->")
-    return SECTION.sub(lambda _: f"\n{report}\n", text)
+def replace(text: str, report: str, mark: str = "report") -> str:
+    """The document with this report in the section of this mark. ValueError when it has none."""
+    section = re.compile(rf"(?<=<!-- {mark} -->\n).*?(?=<!-- end of {mark} -->)", re.DOTALL)
+    if len(section.findall(text)) != 1:
+        raise ValueError(f"the document has no section between <!-- {mark} --> and <!-- end of {mark} -->")
+    return section.sub(lambda _: f"\n{report}\n", text)

@@ -148,7 +148,8 @@ def markdown(run: Run, images: Mapping[str, Sequence[tuple[str, str]]], level: i
         blocks.insert(0, f"**{ROUGH}**")
     if failures := run.failures():
         blocks += [_heading(level + 1, "Failed"), "\n".join(f"- {module}: {why}" for module, why in failures.items())]
-    blocks += [_heading(level + 1, "Bars"), _bars(run)]
+    if any(measure.bars for part in run.parts for measure in part.measures):
+        blocks += [_heading(level + 1, "Bars"), _bars(run)]
     for part in run.parts:
         blocks += [
             _heading(level + 1, f"{part.module}"),

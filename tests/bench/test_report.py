@@ -222,15 +222,34 @@ def test_pictures_beside_another_report_stay(tmp_path: Path) -> None:
 
 
 def test_a_report_takes_the_place_of_the_last_one() -> None:
-    once = document.replace("above\n<!-- report -->\nold\n<!-- end -->\nbelow\n", "new \\1\n")
-    assert once == "above\n<!-- report -->\n\nnew \\1\n\n<!-- end -->\nbelow\n"
+    other = "<!-- scaling -->\n<!-- end of scaling -->\n"
+    once = document.replace(f"above\n<!-- report -->\nold\n<!-- end of report -->\n{other}", "new \\1\n")
+    assert once == f"above\n<!-- report -->\n\nnew \\1\n\n<!-- end of report -->\n{other}"
     assert document.replace(once, "new \\1\n") == once
     with pytest.raises(ValueError, match="no section"):
         document.replace("above\nbelow\n", "new")
 
 
-def test_the_document_has_a_place_for_it() -> None:
-    assert document.replace(document.DOCUMENT.read_text(), "new\n").count("\nnew\n") == 1
+@pytest.mark.parametrize("mark", ["report", "scaling"])
+def test_the_document_has_a_place_for_it(mark: str) -> None:
+    assert document.replace(document.DOCUMENT.read_text(), "new\n", mark).count("\nnew\n") == 1
+
+
+@pytest.mark.parametrize(("only", "mark"), [(None, "report"), (["macro.scaling"], "scaling")])
+def test_a_run_goes_where_its_kind_belongs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: list[str] | None, mark: str
+) -> None:
+    empty = "<!-- report -->\n<!-- end of report -->\n<!-- scaling -->\n<!-- end of scaling -->\n"
+    page = tmp_path / "page.md"
+    page.write_text(empty)
+    for name, value in {"ROOT": tmp_path, "DOCUMENT": page, "IMAGES": tmp_path / "images"}.items():
+        monkeypatch.setattr(document, name, value)
+    run = replace(RUN, settings={**RUN.settings, "quick": False, "only": only})
+    (tmp_path / "report.json").write_text(to_json(run))
+    assert f"images/{mark}/" in document.document(tmp_path)
+    made = page.read_text()
+    assert made.index(f"<!-- {mark} -->") < made.index("macro.cpu") < made.index(f"<!-- end of {mark} -->")
+    assert len(list((tmp_path / "images").iterdir())) == 1
 
 
 @pytest.mark.parametrize("settings", [{"quick": True, "only": None}, {"quick": False, "only": ["macro.cpu"]}])
