@@ -56,7 +56,8 @@ cdef class Listening:
 cdef class Reactor:
     cdef readonly int epoll_fd
     cdef int timer_fd, wake_fd
-    cdef bint fast
+    cdef bint fast                  # requests are under way, or were a moment ago
+    cdef bint leaving               # only the outer loop waits
     cdef int64_t now_ns             # CLOCK_MONOTONIC at the start of this pass
     cdef int64_t quiet_since_ns
     cdef char* buffer               # the one receive buffer: valid until the next receive
@@ -82,7 +83,7 @@ cdef class Reactor:
     cdef int _sweep_when_all_is_seen(self, int count) except -1
     cdef int _sweep(self, int64_t to_ns) except -1
     cdef void _wake(self) noexcept
-    cdef int _pass(self) except -1
+    cdef bint _pass(self, int wait_ms) except -1
     cdef int _make_room(self, int fd) except -1
     cdef Channel _meant_for(self, int fd, uint32_t generation)
     cdef int _note(self, int fd, uint32_t generation, uint32_t events) except -1

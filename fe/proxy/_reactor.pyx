@@ -104,8 +104,7 @@ cdef enum:
     MAIL = 3
     FIRST_CHANNEL = 16
     EVENTS = 256            # taken from the kernel at once
-    PASSES = 8              # before the outer loop gets its turn
-    BUSY_BATCH = 4
+    WAIT_MS = 50            # for events; the timer's tick comes long before
     BUCKETS = 1024
     SPARE_OUT = 4096        # an emptied output buffer above this is given back
     FIRST_ROOM = 1024       # descriptors that the table of channels has room for at first
@@ -544,27 +543,34 @@ cdef class Reactor:
     # --- events ------------------------------------------------------------------------------------------------------
 
     def turn(self):
-        """Everything that is ready now; called by the outer loop when `epoll_fd` is readable."""
-        cdef int _passes
-        for _passes in range(PASSES):
-            # After a full batch there is likely more: looking again costs less than a turn of the outer loop.
-            if self._pass() < BUSY_BATCH and not self.again:
-                return
+        """Everything that is ready now; called by the outer loop when `epoll_fd` is readable.
+
+        While requests are under way it waits for the next events itself, until a tick or a signal: through the outer
+        loop each of them would be seen later, by the time of one more system call and a turn of that loop.
+        """
+        cdef int wait_ms = 0
+        while self._pass(wait_ms) and self.fast and not self.leaving:
+            wait_ms = 0 if self.again else WAIT_MS
         if self.again:
             self._wake()
+
+    def leave_waiting(self):
+        """From now on only the outer loop waits."""
+        self.leaving = True
 
     cdef void _wake(self) noexcept:
         cdef uint64_t one = 1
         c_write(self.wake_fd, &one, sizeof(one))
 
-    cdef int _pass(self) except -1:
-        """One batch of events; how many there were."""
+    cdef bint _pass(self, int wait_ms) except -1:
+        """One batch of events, waited for this long; whether another may follow before the outer loop has its turn."""
         cdef epoll_event[EVENTS] events
-        cdef int count = epoll_wait(self.epoll_fd, events, EVENTS, 0)
-        cdef int i, fd
+        cdef int i, fd, count
         cdef uint32_t kind
         cdef bint ticked = False
         cdef uint64_t ticks
+        with nogil:
+            count = epoll_wait(self.epoll_fd, events, EVENTS, wait_ms)
         self.now_ns = monotonic_ns()
         for i in range(count):
             kind = <uint32_t> (events[i].data.u64 >> 32)
@@ -594,7 +600,7 @@ cdef class Reactor:
             self.passing._on_pass()
         except BaseException:
             self._on_handler_fault(None)
-        return count
+        return count > 0 and not ticked
 
     cdef int _on_ticked(self) except -1:
         if self.sweep_to_ns == 0:

@@ -307,6 +307,7 @@ cdef class Server(Proxy):
         if self.draining:
             return
         self._watch_all(False)
+        self.reactor.leave_waiting()
         # Whoever closes a socket last must have emptied its queue, and directly before: what comes between is lost.
         for listening in self._listenings():
             self.reactor.channels[(<Listening> listening).fd] = NULL

@@ -47,7 +47,7 @@ def clean_copy(folder: Path) -> Path:
 def take_along(unpacked: Path) -> None:
     """Extensions that are up to date need not be compiled again; a part of them is, from what the archive holds.
 
-    They are dated later than anything they depend on: what an isolated build installs of Cython is as new as that build.
+    They are dated later than all that they depend on: what an isolated build installs of Cython is as new as the build.
     """
     later = time.time() + 24 * 3600
     library = unpacked / f"build/lib.{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
