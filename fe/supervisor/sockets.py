@@ -8,7 +8,6 @@ Read next: arbiter.py (who closes what when), fe/worker.py (who accepts).
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import os
@@ -16,6 +15,7 @@ import socket
 import stat
 import struct
 import time
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -174,8 +174,8 @@ def _refuse_new(listening: socket.socket) -> None:
         if listening.family == socket.AF_UNIX:
             listening.shutdown(socket.SHUT_RD)
         else:
-            program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in _DROP_SYN))
-            told = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
+            program = array("B", b"".join(struct.pack("HBBI", *one) for one in _DROP_SYN))
+            told = struct.pack("HP", len(_DROP_SYN), program.buffer_info()[0])
             listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, told)
     except OSError as error:
         log.debug("connections may still begin while this socket closes", address=describe(listening), reason=error)
